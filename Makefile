@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+FILES := $(VENV)/files
+
+.PHONY: help demo test lint format clean FORCE
+
+help:
+	@echo "make demo    install, then run the whole flow on embedded data (offline)"
+	@echo "make test    install, then run the tests"
+	@echo "make lint    ruff, mypy and import-linter"
+	@echo "make format  let ruff format the code"
+
+demo: $(INSTALLED)
+	$(BIN)/privynet demo --out demo-run --force
+
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p privynet
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The strict editable install links each file, so a new or removed file needs a new install.
+$(FILES): FORCE
+	@mkdir -p $(VENV)
+	@find . -path ./$(VENV) -prune -o -path ./build -prune -o \
+	    \( -name '*.py' -o -name '*.toml' -o -name '*.html' -o -name '*.safetensors' -o -name '*.json' -o -name py.typed \) \
+	    -not -path './tests/*' -not -path './benchmarks/*' -not -path './.*/*' -not -path './demo-run/*' -print | sort > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "error: privynet needs Python 3.11 or newer; call make PYTHON=python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt $(FILES) | $(BIN)/python
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	    -e '.[dev]' --config-settings editable_mode=strict
+	touch $@
+
+clean:
+	rm -rf $(VENV) build demo-run
