@@ -1,0 +1,161 @@
+"""A data set and its splits: labels in memory, images streamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, unknown
+from .splits import SPLITS, assign, hash_order
+
+
+class Images(Protocol):
+    """Where the pixels come from: arrays in memory, or files."""
+
+    def read(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+        """The images with these indices as (n, size, size, 3) RGB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split of a data set, or the first images of it, in hash order."""
+
+    name: str
+    classes: tuple[str, ...]
+    indices: NDArray[np.int64]
+    """(n,) the images' positions in the data set."""
+    labels: NDArray[np.int64]
+    """(n,) positions in ``classes``."""
+    _images: Images
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batches(self, size: int, *, batch: int = 256) -> Iterator[NDArray[np.uint8]]:
+        """The images in order, as uint8 RGB (at most ``batch``, size, size, 3), a batch in memory at a time.
+
+        Raises ``PrivynetError`` when a file has changed since the data set was opened.
+        """
+        if size < 1 or batch < 1:
+            raise ValueError(f"size {size} and batch {batch} must be at least 1")
+        for start in range(0, len(self), batch):
+            yield self._images.read(self.indices[start : start + batch], size)
+
+    def images(self, size: int) -> NDArray[np.uint8]:
+        """All images at once, (n, size, size, 3): for sets that are known to be small."""
+        result = np.empty((len(self), size, size, 3), np.uint8)
+        done = 0
+        for images in self.batches(size):
+            result[done : done + len(images)] = images
+            done += len(images)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Labelled images with fixed splits. Build one with ``open_data``."""
+
+    name: str
+    """The source string, as given."""
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    """(N,) positions in ``classes``."""
+    reference_size: int
+    """Privacy is measured on images of reference_size x reference_size x 3 pixels."""
+    digest: str
+    """SHA-256 over images, labels, classes and the official test set; the files' names do not matter."""
+    _images: Images
+    _order: NDArray[np.int64]
+    _split: NDArray[np.int8]
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        images: Images,
+        *,
+        hashes: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        classes: tuple[str, ...],
+        official_test: NDArray[np.bool_] | None,
+        reference_size: int,
+    ) -> DataSet:
+        """A data set from its pixels, labels (N,), SHA-256 hashes (N, 32) and official test set (N,), if any.
+
+        Raises ``InputError`` when there are fewer than two classes or one has no image.
+        """
+        if len(classes) < 2:
+            found = f"only the class {classes[0]!r}" if classes else "no class"
+            raise InputError(f"{name} has {found}", hint="at least two classes are needed")
+        counts = np.bincount(labels, minlength=len(classes))
+        if not counts.all():
+            empty = classes[int(np.argmin(counts))]
+            raise InputError(f"{name}: class {empty!r} has no image", hint="add images or remove the class")
+        labels = labels.astype(np.int64)
+        labels.setflags(write=False)
+        return cls(
+            name=name,
+            classes=classes,
+            labels=labels,
+            reference_size=reference_size,
+            digest=_digest(hashes, labels, classes, official_test),
+            _images=images,
+            _order=hash_order(hashes),
+            _split=assign(hashes, official_test),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def split(self, name: str, *, limit: int | None = None) -> Split:
+        """The split ``name``, or its first ``limit`` images in hash order (so smaller limits give subsets).
+
+        Raises ``InputError`` for an unknown name, a limit below 1, an empty split, and a ``head-train`` in
+        which a class has no image.
+        """
+        if name not in SPLITS:
+            raise unknown("split", name, SPLITS)
+        if limit is not None and limit < 1:
+            raise InputError(f"limit {limit} is too small", hint="allowed: 1 or more")
+        indices = self._order[self._split[self._order] == SPLITS.index(name)]
+        if not len(indices):
+            raise InputError(
+                f"{self.name}: split {name} is empty ({len(self)} images in all)", hint="add images"
+            )
+        if name == "head-train":
+            self._check_every_class(indices)
+        indices = indices[:limit]
+        return Split(name, self.classes, indices, self.labels[indices], self._images)
+
+    def _check_every_class(self, indices: NDArray[np.int64]) -> None:
+        counts = np.bincount(self.labels[indices], minlength=len(self.classes))
+        if not counts.all():
+            missing = int(np.argmin(counts))
+            total = int(np.count_nonzero(self.labels == missing))
+            raise InputError(
+                f"{self.name}: class {self.classes[missing]!r} has no image in head-train ({total} in all)",
+                hint="add images of this class",
+            )
+
+
+def _digest(
+    hashes: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    official_test: NDArray[np.bool_] | None,
+) -> str:
+    test = np.zeros(len(labels), np.bool_) if official_test is None else official_test
+    rows = np.concatenate(
+        [hashes, labels.astype(">i8")[:, None].view(np.uint8).reshape(-1, 8), test.astype(np.uint8)[:, None]],
+        axis=1,
+    )
+    # Sorted, so that renaming a file does not make another data set.
+    rows = rows[np.lexsort(rows.T[::-1])]
+    header = json.dumps([list(classes), official_test is not None])
+    return hashlib.sha256(header.encode() + rows.tobytes()).hexdigest()
