@@ -1,0 +1,30 @@
+"""All that lies on disk between verbs: documents, digests, run folders, artifacts and ONNX Runtime sessions.
+
+Nothing here computes; what is written appears complete under its final name or not at all.
+"""
+
+from .artifact import ARTIFACT_VERSION, Artifact, FileInfo, Manifest, TensorInfo, manifest_digest, seal
+from .documents import SCHEMA_VERSION, read_document, write_document
+from .files import file_digest, replace_file
+from .folders import new_folder
+from .runs import RunFolder
+from .sessions import OrtEncoder, OrtHead
+
+__all__ = [
+    "ARTIFACT_VERSION",
+    "SCHEMA_VERSION",
+    "Artifact",
+    "FileInfo",
+    "Manifest",
+    "OrtEncoder",
+    "OrtHead",
+    "RunFolder",
+    "TensorInfo",
+    "file_digest",
+    "manifest_digest",
+    "new_folder",
+    "read_document",
+    "replace_file",
+    "seal",
+    "write_document",
+]

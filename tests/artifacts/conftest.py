@@ -1,0 +1,87 @@
+"""Small graphs built by hand, and an artifact around one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from privynet.artifacts import seal
+
+
+def encoder_graph(
+    path: Path, *, batch: int | str = 1, size: int = 4, dtype: int = TensorProto.UINT8, outputs: int = 1
+) -> None:
+    """Keep the red plane and halve it: (n, size, size, 3) to (n, 1, size, size)."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
+            helper.make_node("Gather", ["planes", "red"], ["kept"], axis=1),
+            helper.make_node("Mul", ["kept", "half"], ["features"]),
+        ],
+        "encoder",
+        [helper.make_tensor_value_info("image", dtype, [batch, size, size, 3])],
+        [
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, [batch, 1, size, size]),
+            helper.make_tensor_value_info("planes", TensorProto.FLOAT, [batch, 3, size, size]),
+        ][:outputs],
+        [
+            helper.make_tensor("red", TensorProto.INT64, [1], [0]),
+            helper.make_tensor("half", TensorProto.FLOAT, [1], [0.5]),
+        ],
+    )
+    save(graph, path)
+
+
+def head_graph(path: Path, *, batch: int | str = "n") -> None:
+    """(n, 2, 1, 1) to (n, 3) by one matrix product."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["features"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
+        ],
+        "head",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [batch, 2, 1, 1])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 3])],
+        [helper.make_tensor("weight", TensorProto.FLOAT, [2, 3], [1, 2, 3, 4, 5, 6])],
+    )
+    save(graph, path)
+
+
+def save(graph: onnx.GraphProto, path: Path) -> None:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    path.write_bytes(model.SerializeToString())
+
+
+BODY = {
+    "spec_digest": "5" * 64,
+    "precision": "fp32",
+    "input": {"name": "image", "shape": [1, 4, 4, 3], "dtype": "uint8"},
+    "output": {"name": "features", "shape": [1, 1, 4, 4], "dtype": "float32"},
+    "opset": 20,
+    "parity": {"max_abs_error": 1e-6},
+    "costs": {"macs": 16, "kernels": []},
+    "limits": {"r2": {"limit": 0.5, "value": 0.4, "source": "user"}},
+}
+
+
+def write_members(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder_graph(folder / "encoder.onnx")
+    (folder / "encoder.json").write_text(json.dumps({"cut": "features.3", "channels": [0]}))
+    np.savez(folder / "selftest.npz", image=np.zeros((1, 4, 4, 3), np.uint8))
+    (folder / "README.md").write_text("An encoder.\n")
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    """A sealed artifact folder."""
+    folder = tmp_path / "artifact"
+    write_members(folder)
+    seal(folder, BODY)
+    return folder

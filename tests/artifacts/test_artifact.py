@@ -1,0 +1,220 @@
+"""An artifact opens as it was sealed, or not at all."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from privynet.artifacts import Artifact, file_digest, manifest_digest, seal
+from privynet.errors import InputError, NegativeResult, PrivynetError
+
+from .conftest import BODY, write_members
+
+MEMBERS = ["README.md", "encoder.json", "encoder.onnx", "manifest.json", "selftest.npz"]
+
+
+def rewrite(folder, change):
+    """Change the manifest and give it the digest that then fits: what a forger would do."""
+    document = json.loads((folder / "manifest.json").read_text())
+    change(document)
+    document["digest"] = manifest_digest(document)
+    (folder / "manifest.json").write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+def test_sealed_artifact_opens_with_what_was_put_in(artifact):
+    opened = Artifact.open(artifact)
+    assert opened.spec == {"cut": "features.3", "channels": [0]}
+    assert opened.model == artifact / "encoder.onnx"
+    assert opened.manifest.input.shape == (1, 4, 4, 3)
+    assert opened.manifest.parity == {"max_abs_error": 1e-6}
+    assert sorted(opened.manifest.files) == [name for name in MEMBERS if name != "manifest.json"]
+    for name, info in opened.manifest.files.items():
+        assert (info.sha256, info.bytes) == (file_digest(artifact / name), (artifact / name).stat().st_size)
+
+
+def test_session_encodes_as_the_graph_says(artifact):
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
+    encoder = Artifact.open(artifact).session(threads=2)
+    assert (encoder.digest, encoder.input_size, encoder.feature_shape) == ("5" * 64, 4, (1, 4, 4))
+    assert np.array_equal(encoder.encode(images)[:, 0], images[..., 0] / np.float32(2))
+
+
+def test_same_members_seal_to_the_same_bytes(artifact, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact, copy)
+    (copy / "manifest.json").unlink()
+    seal(copy, dict(reversed(BODY.items())))
+    assert (copy / "manifest.json").read_bytes() == (artifact / "manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+@settings(max_examples=40, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
+def test_any_changed_byte_is_refused(tmp_path_factory, name, place, change):
+    folder = tmp_path_factory.getbasetemp() / f"changed-{name}"
+    if not folder.exists():
+        write_members(folder)
+        seal(folder, BODY)
+    original = (folder / name).read_bytes()
+    data = bytearray(original)
+    data[int(place * len(data))] ^= change
+    (folder / name).write_bytes(data)
+    try:
+        with pytest.raises((NegativeResult, InputError)):
+            Artifact.open(folder)
+    finally:
+        (folder / name).write_bytes(original)
+    Artifact.open(folder)
+
+
+@pytest.mark.parametrize("name", [name for name in MEMBERS if name != "manifest.json"])
+@pytest.mark.parametrize("change", ["changed", "cut", "grown", "missing", "symlink", "folder", "fifo"])
+def test_member_that_is_not_what_was_sealed_is_refused(artifact, tmp_path, name, change):
+    member = artifact / name
+    data = member.read_bytes()
+    member.unlink()
+    if change == "changed":
+        member.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif change == "cut":
+        member.write_bytes(data[:-1])
+    elif change == "grown":
+        member.write_bytes(data + b"\0")
+    elif change == "symlink":
+        (tmp_path / "elsewhere").write_bytes(data)
+        member.symlink_to(tmp_path / "elsewhere")
+    elif change == "folder":
+        member.mkdir()
+    elif change == "fifo":
+        os.mkfifo(member)
+    with pytest.raises(NegativeResult, match=name):
+        Artifact.open(artifact)
+
+
+def test_manifest_behind_a_symlink_is_refused(artifact, tmp_path):
+    (artifact / "manifest.json").rename(tmp_path / "manifest.json")
+    (artifact / "manifest.json").symlink_to(tmp_path / "manifest.json")
+    with pytest.raises(NegativeResult, match="not a plain file"):
+        Artifact.open(artifact)
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx.data", ".hidden", "zebra"])
+def test_extra_member_is_refused(artifact, name):
+    (artifact / name).touch()
+    with pytest.raises(NegativeResult, match=f"{name}' does not belong"):
+        Artifact.open(artifact)
+
+
+def test_huge_member_is_refused_before_it_is_read(artifact):
+    with (artifact / "README.md").open("wb") as stream:
+        stream.truncate(2**40)
+    rewrite(artifact, lambda document: document["files"]["README.md"].update(bytes=2**40))
+    with pytest.raises(NegativeResult, match="more than the 1048576 allowed"):
+        Artifact.open(artifact)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda document: document.update(extra=1), "extra"),
+        (lambda document: document.pop("opset"), "opset"),
+        (lambda document: document.update(precision="fp64"), "precision"),
+        (lambda document: document["input"].update(shape=[0, 4, 4, 3]), "input.shape"),
+        (
+            lambda document: document["files"]["encoder.onnx"].update(sha256="../x"),
+            "files.encoder.onnx.sha256",
+        ),
+        (lambda document: document["files"].update({"../x": document["files"]["README.md"]}), "'../x'"),
+        (lambda document: document["files"].pop("selftest.npz"), "selftest.npz is missing"),
+        (lambda document: document.update(limits={"r2": float("nan")}), "what JSON cannot"),
+    ],
+)
+def test_manifest_of_another_form_is_refused_even_with_a_fitting_digest(artifact, change, message):
+    if message == "what JSON cannot":
+        text = (artifact / "manifest.json").read_text()
+        (artifact / "manifest.json").write_text(text.replace("1e-06", "NaN"))
+    else:
+        rewrite(artifact, change)
+    with pytest.raises(NegativeResult, match=message):
+        Artifact.open(artifact)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a":' * 5000 + "1" + "}" * 5000])
+def test_manifest_that_is_no_json_object_is_refused(artifact, text):
+    (artifact / "manifest.json").write_text(text)
+    with pytest.raises(NegativeResult, match="not a JSON object"):
+        Artifact.open(artifact)
+
+
+def test_deeply_nested_manifest_is_refused(artifact):
+    text = (artifact / "manifest.json").read_text()
+    (artifact / "manifest.json").write_text(text.replace("1e-06", "[" * 900 + "]" * 900))
+    with pytest.raises(NegativeResult):
+        Artifact.open(artifact)
+
+
+def test_not_even_a_space_of_the_manifest_can_be_changed(artifact):
+    data = (artifact / "manifest.json").read_bytes()
+    (artifact / "manifest.json").write_bytes(data.replace(b"\n ", b"\r ", 1))
+    with pytest.raises(NegativeResult, match="was changed after it was written"):
+        Artifact.open(artifact)
+
+
+@pytest.mark.parametrize("key", ["schema_version", "artifact_version"])
+def test_another_version_is_not_for_this_privynet(artifact, key):
+    rewrite(artifact, lambda document: document.update({key: 2}))
+    with pytest.raises(InputError, match=r"version 2.*reads 1"):
+        Artifact.open(artifact)
+
+
+def test_what_is_no_artifact_at_all_is_bad_input(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        Artifact.open(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"has no manifest\.json"):
+        Artifact.open(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"manifest_version": 3}')
+    with pytest.raises(InputError, match="expected a privynet artifact"):
+        Artifact.open(tmp_path)
+    with pytest.raises(InputError, match="it is no folder"):
+        Artifact.open(tmp_path / "manifest.json")
+
+
+def test_graph_that_is_not_what_the_manifest_says_is_refused(artifact):
+    rewrite(artifact, lambda document: document["output"].update(shape=[1, 2, 4, 4]))
+    with pytest.raises(NegativeResult, match=r"features float32 \(1, 1, 4, 4\)"):
+        Artifact.open(artifact).session()
+
+
+def test_incomplete_folder_is_not_sealed(tmp_path):
+    write_members(tmp_path / "a")
+    (tmp_path / "a" / "selftest.npz").unlink()
+    with pytest.raises(ValueError, match="must hold exactly"):
+        seal(tmp_path / "a", BODY)
+    write_members(tmp_path / "b")
+    with pytest.raises(ValueError, match="precision"):
+        seal(tmp_path / "b", {**BODY, "precision": "half"})
+    assert not (tmp_path / "b" / "manifest.json").exists()
+
+
+def test_full_disk_while_sealing_leaves_no_manifest(tmp_path):
+    write_members(tmp_path / "a")
+    script = (
+        "import resource, sys, pathlib; from privynet.artifacts import seal;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100));"
+        "seal(pathlib.Path(sys.argv[1]), eval(sys.argv[2]))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "a", repr(BODY)],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
+    assert f"{PrivynetError.__name__}: no space left while writing" in found.stderr
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == [
+        m for m in MEMBERS if m != "manifest.json"
+    ]
