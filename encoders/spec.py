@@ -1,0 +1,92 @@
+"""The encoder spec: one document that says everything needed to rebuild an encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ..artifacts import read_document, write_document
+from ..errors import InputError
+
+KIND = "encoder-spec"
+
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Triple = tuple[float, float, float]
+
+
+def new_salt() -> str:
+    """A random 128-bit salt from the operating system, in hex."""
+    return secrets.token_hex(16)
+
+
+class EncoderSpec(BaseModel):
+    """Backbone, cut, channels, preprocessing and payload of one encoder.
+
+    The digest is salted, so that the kept channels cannot be found by trying them against it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    backbone: str = Field(min_length=1)
+    """The backbone string without weights and preprocessing."""
+    weights_digest: _Digest
+    """SHA-256 over the backbone's tensors (``backbones.state_digest``)."""
+    mean: _Triple
+    std: _Triple
+    input_size: int = Field(gt=0)
+    """Pixels; images are square."""
+    cut: str = Field(min_length=1)
+    channels: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    """The kept channels of the cut, in the order of the encoder's output."""
+    gathers: int = Field(default=0, ge=0)
+    """How many gathers slicing could not avoid."""
+    payload: Literal["float32"] = "float32"
+    salt: str = Field(pattern=r"^[0-9a-f]{32}$")
+    weights: str | None = None
+    """Where the weights were read on the machine that wrote this: not part of the digest, never shipped."""
+
+    @field_validator("channels")
+    @classmethod
+    def _different(cls, channels: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(channels)) != len(channels):
+            raise ValueError("channels must differ from each other")
+        return channels
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over the canonical JSON of all fields but ``weights``."""
+        fields = self.model_dump(mode="json", exclude={"weights"})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def for_shipping(self) -> EncoderSpec:
+        """The same spec without what belongs to this machine."""
+        return self.model_copy(update={"weights": None})
+
+    def document(self) -> dict[str, Any]:
+        """The JSON form, without the document's header."""
+        return self.model_dump(mode="json")
+
+    def write(self, path: Path) -> None:
+        """Write the spec as a document."""
+        write_document(path, KIND, self.document())
+
+    @classmethod
+    def read(cls, path: Path) -> EncoderSpec:
+        """Read a spec. Raises ``InputError`` when the file is none, or of another schema version."""
+        return cls.from_document(read_document(path, KIND), source=str(path))
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any], *, source: str = "the spec") -> EncoderSpec:
+        """A spec from its JSON form, with or without the document's header."""
+        header = {"schema_version", "kind", "tool_version"}
+        try:
+            return cls.model_validate({key: value for key, value in document.items() if key not in header})
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"{source} is not an encoder spec: {place}: {first['msg']}") from error
