@@ -1,0 +1,147 @@
+"""Runs the measuring agent in a process of its own and reads its lines."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import InputError, PrivynetError
+
+AGENT = Path(__file__).with_name("agent.py")
+RETRY = "nothing was measured; try again"
+# How long a process may take to end after it has closed its output.
+EXIT_SECONDS = 2.0
+
+
+class SessionResult(BaseModel):
+    """What the agent reports of one session; see ``agent.py``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    load_ms: float
+    first_ms: float
+    latencies_ms: list[float] = Field(min_length=1)
+    timed_seconds: float
+    other_cores: float | None
+    peak_rss_kb: int | None
+    model_sha256: str
+    machine: dict[str, Any]
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one session measures; the defaults are the protocol of docs/devices.md."""
+
+    warmup_seconds: float = 0.5
+    min_runs: int = 100
+    min_seconds: float = 5.0
+    max_seconds: float = 60.0
+
+
+def agent_command(model: Path, *, threads: int, protocol: Protocol) -> list[str]:
+    """The command of one session. Isolated mode: nothing beside the agent's file can shadow a module."""
+    return [
+        *(sys.executable, "-I", str(AGENT), "--model", str(model), "--threads", str(threads)),
+        *("--warmup-seconds", str(protocol.warmup_seconds), "--min-runs", str(protocol.min_runs)),
+        *("--min-seconds", str(protocol.min_seconds), "--max-seconds", str(protocol.max_seconds)),
+    ]
+
+
+def run_session(
+    command: Sequence[str], *, silence_seconds: float, on_running: Callable[[int, float], None]
+) -> SessionResult:
+    """Run an agent and give back its result; ``on_running(runs, seconds)`` hears how far it is.
+
+    Raises :class:`InputError` for a model the agent cannot time, :class:`PrivynetError` for an agent that
+    fails, dies, says nothing for ``silence_seconds``, or prints what is not its protocol.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            )
+            for line in _lines(process, silence_seconds):
+                result = _understand(line, on_running)
+                if result is not None:
+                    return result
+            raise _death(process, errors)
+        finally:
+            if process is not None:
+                process.kill()
+                process.wait()
+
+
+def _lines(process: subprocess.Popen[bytes], silence_seconds: float) -> Iterator[bytes]:
+    """The lines of a process as they come, until it closes its output or is silent for too long."""
+    assert process.stdout is not None
+    lines: queue.Queue[bytes | None] = queue.Queue()
+    # Daemonic: it ends with the process that it reads from.
+    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=silence_seconds)
+        except queue.Empty:
+            message = f"the measuring process said nothing for {silence_seconds:g} s and was ended"
+            raise PrivynetError(message, hint=RETRY) from None
+        if line is None:
+            return
+        yield line
+
+
+def _read(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
+    with stream:
+        for line in stream:
+            lines.put(line)
+    lines.put(None)
+
+
+def _understand(line: bytes, on_running: Callable[[int, float], None]) -> SessionResult | None:
+    try:
+        event = json.loads(line)
+        kind = event.pop("event")
+        if kind == "result":
+            return SessionResult.model_validate(event)
+        if kind == "running":
+            on_running(int(event["runs"]), float(event["seconds"]))
+        elif kind == "error":
+            fault, message = str(event["fault"]), str(event["message"])
+        elif kind != "loaded":
+            raise ValueError(kind)
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        text = line[:80].decode("utf-8", "replace").strip()
+        raise PrivynetError(
+            f"the measuring process printed what is not its protocol: {text!r}",
+            hint=RETRY,
+        ) from error
+    if kind == "error" and fault == "model":
+        raise InputError(
+            f"the model cannot be timed: {message}", hint="give a single-input ONNX file of static shape"
+        )
+    if kind == "error":
+        raise PrivynetError(f"the measuring process failed: {message}")
+    return None
+
+
+def _death(process: subprocess.Popen[bytes], errors: IO[bytes]) -> PrivynetError:
+    try:
+        code = process.wait(timeout=EXIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return PrivynetError("the measuring process closed its output before its result", hint=RETRY)
+    errors.seek(0)
+    said = errors.read().decode("utf-8", "replace").strip().splitlines()
+    last = f": {said[-1][:200]}" if said else ""
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    return PrivynetError(f"the measuring process {how} before its result{last}", hint=RETRY)
