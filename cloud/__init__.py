@@ -1,0 +1,60 @@
+"""The cloud's side: encoded data sets, the heads trained on them, and the end-to-end score.
+
+``encode`` runs an exported encoder over a data set into shards, ``train_head`` trains a head on them, and
+``evaluate`` scores the two exported halves; ``fit_head`` is the training alone, on arrays. Nothing here sees
+an image except through the exported encoder.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .encoding import encode
+    from .evaluation import evaluate
+    from .features import FeatureRows, FeatureSet
+    from .heads import HEADS, build_head
+    from .shards import Shards, write_shards
+    from .train import train_head
+    from .trained import TrainedHead, load_head
+    from .training import FittedHead, fit_head
+
+__all__ = [
+    "HEADS",
+    "FeatureRows",
+    "FeatureSet",
+    "FittedHead",
+    "Shards",
+    "TrainedHead",
+    "build_head",
+    "encode",
+    "evaluate",
+    "fit_head",
+    "load_head",
+    "train_head",
+    "write_shards",
+]
+
+_HOMES = {
+    "HEADS": "heads",
+    "FeatureRows": "features",
+    "FeatureSet": "features",
+    "FittedHead": "training",
+    "Shards": "shards",
+    "TrainedHead": "trained",
+    "build_head": "heads",
+    "encode": "encoding",
+    "evaluate": "evaluation",
+    "fit_head": "training",
+    "load_head": "trained",
+    "train_head": "train",
+    "write_shards": "shards",
+}
+
+
+def __getattr__(name: str) -> object:
+    # torch and Lightning take seconds to import, and --help needs neither
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,118 @@
+"""The folder of a trained head: ``head.safetensors``, ``head.onnx``, ``head.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ..artifacts import OrtHead, file_digest, read_document, write_document
+from ..errors import InputError, NegativeResult
+from .heads import build_head
+
+DOCUMENT, WEIGHTS, GRAPH = "head.json", "head.safetensors", "head.onnx"
+
+_HINT = "train the head again with privynet train-head"
+_Positive = Annotated[int, Field(ge=1)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HeadAccuracy(_Model):
+    """A score on the held-out images."""
+
+    value: Annotated[float, Field(ge=0, le=1)]
+    ci95: tuple[float, float]
+    n: _Positive
+
+
+class HeadDocument(_Model):
+    """What ``head.json`` says. ``arguments`` are the model's own; ``held_out`` says whether the accuracy is
+    that on other shards (``val``) or on a part of the training shards (``split``)."""
+
+    schema_version: int
+    kind: Literal["head"]
+    tool_version: str
+    encoder_digest: str
+    feature_shape: tuple[_Positive, _Positive, _Positive]
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    model: str
+    arguments: dict[str, Any]
+    accuracy: HeadAccuracy
+    held_out: Literal["val", "split"]
+    epochs: _Positive
+    seed: int
+    export: dict[str, Any]
+    files: dict[str, str]
+    inputs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head on disk whose files were found right when it was opened."""
+
+    path: Path
+    document: HeadDocument
+
+    def session(self, *, threads: int = 1) -> OrtHead:
+        """The exported head in ONNX Runtime; ``InputError`` when it does not fit what ``head.json`` says."""
+        session = OrtHead.open(self.path / GRAPH, threads=threads)
+        expected = (self.document.feature_shape, len(self.document.classes))
+        if (session.feature_shape, session.classes) != expected:
+            raise InputError(
+                f"{self.path / GRAPH} maps {session.feature_shape} to {session.classes} classes, "
+                f"{DOCUMENT} says {expected[0]} to {expected[1]}",
+                hint=_HINT,
+            )
+        return session
+
+    def module(self) -> nn.Module:
+        """The head in torch, in evaluation mode; ``InputError`` when the weights do not fit the model."""
+        document = self.document
+        head = build_head(document.model, document.feature_shape, len(document.classes), **document.arguments)
+        try:
+            head.load_state_dict(load_file(self.path / WEIGHTS))
+        except (SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{self.path / WEIGHTS} does not fit: {reason}", hint=_HINT) from error
+        return head.eval()
+
+
+def load_head(path: Path) -> TrainedHead:
+    """The head in the folder ``path``.
+
+    Raises ``InputError`` when it is no such folder and ``NegativeResult`` when a file is missing or is not
+    the one that was trained.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path} is not a head", hint="privynet train-head writes such a folder")
+    try:
+        document = HeadDocument.model_validate(read_document(path / DOCUMENT, "head"))
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise InputError(f"{path / DOCUMENT} has a wrong or missing {place}", hint=_HINT) from error
+    for name in (WEIGHTS, GRAPH):
+        if not (path / name).is_file():
+            raise NegativeResult(f"{path / name} is missing", hint=_HINT)
+        if file_digest(path / name) != document.files.get(name):
+            raise NegativeResult(f"{path / name} was changed after training", hint=_HINT)
+    return TrainedHead(path, document)
+
+
+def write_weights(module: nn.Module, folder: Path) -> None:
+    """Write ``head.safetensors``."""
+    weights = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+
+
+def write_head_document(folder: Path, body: dict[str, Any]) -> None:
+    """Write ``head.json`` after the other two files, whose digests it adds."""
+    files = {name: file_digest(folder / name) for name in (WEIGHTS, GRAPH)}
+    write_document(folder / DOCUMENT, "head", {**body, "files": files})

@@ -1,0 +1,80 @@
+"""A small real encoder in an artifact, and shards of the digits made with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from privynet.artifacts import seal
+from privynet.cloud import encode
+
+SIZE, CHANNELS, SIDE = 32, 6, 8
+
+
+def make_artifact(folder: Path, *, seed: int = 0, constant: float | None = None) -> Path:
+    """An artifact whose encoder is one random 5x5 convolution of stride 4 and a ReLU; or ``constant``."""
+    folder.mkdir(parents=True)
+    weight = np.random.default_rng(seed).normal(size=(CHANNELS, 3, 5, 5)).astype(np.float32) / 255
+    if constant is not None:
+        weight[:] = constant
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", ["planes", "weight"], ["maps"], strides=[4, 4], pads=[2, 2, 2, 2]),
+            helper.make_node("Relu", ["maps"], ["features"]),
+        ],
+        "encoder",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, CHANNELS, SIDE, SIDE])],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, folder / "encoder.onnx")
+    (folder / "encoder.json").write_text(json.dumps({"cut": "0"}))
+    np.savez(folder / "selftest.npz", image=np.zeros((1, SIZE, SIZE, 3), np.uint8))
+    (folder / "README.md").write_text("An encoder.\n")
+    body = {
+        "spec_digest": hashlib.sha256(str(seed).encode()).hexdigest(),
+        "precision": "fp32",
+        "input": {"name": "image", "shape": [1, SIZE, SIZE, 3], "dtype": "uint8"},
+        "output": {"name": "features", "shape": [1, CHANNELS, SIDE, SIDE], "dtype": "float32"},
+        "opset": 20,
+        "parity": {},
+        "costs": {},
+        "limits": {},
+    }
+    seal(folder, body)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_artifact(tmp_path_factory.mktemp("encoder") / "artifact")
+
+
+@pytest.fixture(scope="session")
+def other_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same shapes, other weights."""
+    return make_artifact(tmp_path_factory.mktemp("other") / "artifact", seed=1)
+
+
+@pytest.fixture(scope="session")
+def shards(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The head-train split of the digits, encoded."""
+    out = tmp_path_factory.mktemp("encoded") / "shards"
+    encode(artifact, data="digits", split="head-train", out=out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def other_shards(other_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("encoded-other") / "shards"
+    encode(other_artifact, data="digits", split="select", out=out)
+    return out
