@@ -1,0 +1,86 @@
+"""The frozen backbone's features of each cut, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifacts import replace_file
+from ..data import DataSet, Split
+from ..encoders import Splitter, make_encoder
+from ..progress import SILENT, Progress
+
+MAX_CACHE_BYTES = 8 * 2**30
+"""When the cache grows beyond this, the files used longest ago go first."""
+
+_HALF_MAX = float(np.finfo(np.float16).max)
+
+
+class FeatureStore:
+    """Features of whole cuts (float16, memory-mapped), by backbone, input size, cut and split."""
+
+    def __init__(
+        self, folder: Path, splits: Mapping[str, Split], data: DataSet, *, accelerator: str = "auto"
+    ) -> None:
+        self.folder, self.splits, self.data, self.accelerator = folder, splits, data, accelerator
+
+    def features(
+        self, splitter: Splitter, cut: str, split: str, *, progress: Progress = SILENT
+    ) -> NDArray[np.float16]:
+        """The features of all channels at ``cut`` for the images of ``split``: float16 (n, C, h, w).
+
+        The splitter's backbone must have its weights loaded.
+        """
+        path = self.folder / f"{self._key(splitter, cut, split)}.npy"
+        if not path.exists():
+            self._compute(splitter, cut, split, path, progress)
+        os.utime(path)
+        mapped: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped
+
+    def _key(self, splitter: Splitter, cut: str, split: str) -> str:
+        backbone = splitter.backbone
+        identity = {
+            "weights": backbone.weights_digest,
+            "architecture": backbone.name.architecture,
+            "preprocessing": [*backbone.mean, *backbone.std],
+            "input_size": splitter.input_size,
+            "cut": cut,
+            "data": self.data.digest,
+            "split": split,
+            "n": len(self.splits[split]),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _compute(self, splitter: Splitter, cut: str, split: str, path: Path, progress: Progress) -> None:
+        from ..leakage.accelerators import torch_device
+
+        encoder = make_encoder(splitter, cut=cut).to(torch_device(self.accelerator))
+        images = self.splits[split]
+        shape = (len(images), *encoder.feature_shape)
+        self._make_room(2 * int(np.prod(shape)))
+        with replace_file(path) as temporary, progress.task(f"features of {cut}", len(images)) as task:
+            mapped = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+            done = 0
+            for batch in images.batches(splitter.input_size):
+                features = encoder.encode(batch)
+                mapped[done : done + len(batch)] = np.clip(features, -_HALF_MAX, _HALF_MAX)
+                done += len(batch)
+                task.advance(len(batch))
+            mapped.flush()
+            del mapped
+
+    def _make_room(self, needed: int) -> None:
+        files = sorted(self.folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
+        total = needed + sum(file.stat().st_size for file in files)
+        for file in files:
+            if total <= MAX_CACHE_BYTES:
+                break
+            total -= file.stat().st_size
+            file.unlink()

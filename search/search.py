@@ -1,0 +1,250 @@
+"""The search: from a device, a data set and backbones to the encoder to ship."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..artifacts import RunFolder, read_document, write_document
+from ..data import DataSet, open_data
+from ..device_profiles import DeviceProfile, load_profile
+from ..encoders import BackboneName, Splitter, load_backbone, new_secret, parse_backbone
+from ..errors import InputError, unknown
+from ..progress import SILENT, Progress
+from .candidates import Budget, Judge, search_splits
+from .certification import certify
+from .features import FeatureStore
+from .limits import Limits, cost_metrics
+from .result import RESULT_KIND, result_document
+from .space import Candidate, Space, input_sizes
+from .study import SAMPLERS, SearchStudy, TrialRecord, privacy_metrics
+
+_INSECURE_SECRET = bytes(32)
+_SECRET_KIND = "secret"
+
+
+def search(
+    *,
+    device: str,
+    data: str,
+    out: Path,
+    backbones: Sequence[str | BackboneName] = ("bundled",),
+    limits: Mapping[str, float] | None = None,
+    trials: int = 40,
+    timeout_s: float | None = None,
+    sampler: str = "tpe",
+    input_sizes: Sequence[int] = (),
+    image_size: int = 64,
+    train_images: int = 10_000,
+    attack_pairs: int = 5_000,
+    attack_budget_s: float = 30.0,
+    seed: int = 0,
+    accelerator: str = "auto",
+    insecure_fixed_secret: bool = False,
+    force: bool = False,
+    images: bool = True,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Find the most accurate encoder within all limits and write it to ``out/encoder.json``.
+
+    ``trials`` is the study's total, trials that end before training included; ``timeout_s`` ends it earlier.
+    Interrupted, the same call goes on and loses at most the running trial. Utility and privacy loss are
+    measured on ``select``; ``test`` is not touched. The best candidates are built, exported and attacked once
+    more, longer, and the first that is still inside every limit is chosen. The result has the keys of the
+    command line's ``--json``; where nothing is feasible its ``encoder`` is None and ``nearest`` is filled.
+
+    Raises:
+        InputError: an unknown device, data source, backbone, sampler or metric; numbers out of range; an
+            ``out`` that exists and is not this search's.
+    """
+    started = time.perf_counter()
+    _check_numbers(trials, timeout_s, train_images, attack_pairs, attack_budget_s)
+    if sampler not in SAMPLERS:
+        raise unknown("sampler", sampler, SAMPLERS)
+    profile = load_profile(device)
+    resolved = Limits.resolve(limits or {}, profile)
+    names = [parse_backbone(name) if isinstance(name, str) else name for name in backbones]
+    if not names:
+        raise InputError("no backbone", hint="name at least one with --backbone")
+    source = open_data(data, image_size=image_size, progress=progress)
+    space = _make_space(names, input_sizes, source, progress)
+    budget = Budget(train_images=train_images, attack_pairs=attack_pairs, attack_s=attack_budget_s)
+    splits = search_splits(source, budget)
+    identity = {
+        "device": profile.name,
+        "data": source.name,
+        "data_digest": source.digest,
+        "image_size": source.reference_size,
+        "backbones": [str(name) for name in names],
+        "weights_digests": [splitter.backbone.weights_digest for splitter in space.splitters.values()],
+        "input_sizes": [size for _, size in space.splitters],
+        "limits": resolved.document(),
+        "budget": asdict(budget),
+        "sampler": sampler,
+        "seed": seed,
+    }
+    run = _open_run(out, identity, force=force)
+    study = SearchStudy(run.journal, resolved, sampler=sampler, seed=seed)
+    judge = Judge(
+        space,
+        FeatureStore(run.cache, splits, source, accelerator=accelerator),
+        budget=budget,
+        secret=_secret(run, insecure=insecure_fixed_secret),
+        seed=seed,
+        accelerator=accelerator,
+    )
+    finished = _finished_result(run, study, trials)
+    if finished is not None:
+        return finished
+    _run_trials(study, space, judge, profile, trials=trials, timeout_s=timeout_s, progress=progress)
+    records = study.records()
+    chosen = certify(run, records, judge, profile, resolved, progress=progress)
+    document = result_document(
+        records,
+        resolved,
+        chosen=chosen,
+        device=profile,
+        backbones=[name.architecture for name in names],
+        data=source,
+        seconds=time.perf_counter() - started,
+        seed=seed,
+        inputs=identity,
+    )
+    if chosen is not None:
+        chosen.write(run, judge.originals() if images else None)
+    write_document(run.result, RESULT_KIND, document)
+    return document
+
+
+def _check_numbers(
+    trials: int, timeout_s: float | None, train_images: int, attack_pairs: int, attack_budget_s: float
+) -> None:
+    for name, value, least in (
+        ("trials", trials, 1),
+        ("training images", train_images, 100),
+        ("attack pairs", attack_pairs, 50),
+    ):
+        if value < least:
+            raise InputError(f"{value} {name} are too few", hint=f"allowed: {least} or more")
+    for name, seconds in (("timeout", timeout_s), ("attack budget", attack_budget_s)):
+        if seconds is not None and not 0 < seconds < float("inf"):
+            raise InputError(
+                f"{name} of {seconds:g} s is out of range", hint="allowed: more than zero seconds"
+            )
+
+
+def _make_space(
+    names: Sequence[BackboneName], sizes: Sequence[int], source: DataSet, progress: Progress
+) -> Space:
+    splitters: dict[tuple[int, int], Splitter] = {}
+    with progress.task("backbones", len(names)) as task:
+        for index, name in enumerate(names):
+            backbone = load_backbone(name)
+            for size in input_sizes(sizes, backbone.native_size, source.reference_size):
+                splitters[index, size] = Splitter(backbone, size)
+                # Listing them now finds a backbone without a cut before anything is written.
+                _ = splitters[index, size].cuts
+            task.advance(note=name.architecture)
+    return Space(splitters)
+
+
+def _open_run(out: Path, identity: Mapping[str, Any], *, force: bool) -> RunFolder:
+    """The run at ``out`` where it is this very search; a new one otherwise."""
+    if out.exists() and not force:
+        run = RunFolder.open(out)
+        known, asked = run.inputs, json.loads(json.dumps(identity))
+        different = sorted(key for key in known.keys() | asked.keys() if known.get(key) != asked.get(key))
+        if different:
+            raise InputError(
+                f"{out} is the run of another search: {', '.join(different)} differ",
+                hint="give another --out, or --force to start over",
+            )
+        return run
+    return RunFolder.create(out, identity, force=force)
+
+
+def _secret(run: RunFolder, *, insecure: bool) -> bytes:
+    """The run's secret for random selection, from the operating system unless ``insecure``."""
+    if not run.secret.exists():
+        secret = _INSECURE_SECRET if insecure else new_secret()
+        write_document(run.secret, _SECRET_KIND, {"secret": secret.hex(), "insecure": insecure}, private=True)
+    try:
+        return bytes.fromhex(read_document(run.secret, _SECRET_KIND)["secret"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{run.secret} holds no secret", hint="start over with --force") from error
+
+
+def _finished_result(run: RunFolder, study: SearchStudy, trials: int) -> dict[str, Any] | None:
+    """The result that the run already has, where no trial is left to do."""
+    if not run.result.exists() or len(study.records()) < trials:
+        return None
+    return read_document(run.result, RESULT_KIND)
+
+
+def _run_trials(
+    study: SearchStudy,
+    space: Space,
+    judge: Judge,
+    profile: DeviceProfile,
+    *,
+    trials: int,
+    timeout_s: float | None,
+    progress: Progress,
+) -> None:
+    started = time.perf_counter()
+    records = {record.candidate: record for record in study.records()}
+    done = len(study.records())
+    with progress.task("trials", trials) as task:
+        task.advance(min(done, trials), note=_best_note(records.values()))
+        while done < trials and (timeout_s is None or time.perf_counter() - started < timeout_s):
+            record = _run_trial(study, space, judge, profile, records, progress)
+            records[record.candidate] = record
+            done += 1
+            task.advance(note=_best_note(records.values()))
+
+
+def _run_trial(
+    study: SearchStudy,
+    space: Space,
+    judge: Judge,
+    profile: DeviceProfile,
+    known: Mapping[Candidate, TrialRecord],
+    progress: Progress,
+) -> TrialRecord:
+    trial = study.ask()
+    candidate = space.suggest(trial)
+    shape = space.shape(candidate)
+    splitter = space.splitters[candidate.backbone, candidate.input_size]
+    if candidate in known:
+        return study.repeat(trial, known[candidate])
+    # Costs depend on how many channels are kept and, next to branches, a little on which: the first ones
+    # stand for all until the policy has chosen.
+    metrics = cost_metrics(splitter.costs(candidate.cut, range(candidate.channels)), profile)
+    if not study.limits.violated(metrics):
+        channels = judge.channels(candidate, progress=progress)
+        metrics = cost_metrics(splitter.costs(candidate.cut, channels), profile)
+    if study.limits.violated(metrics):
+        return study.prune(trial, candidate, shape, metrics)
+    judgement = judge.judge(candidate, channels, progress=progress)
+    leakage = judgement.leakage.document()
+    return study.finish(
+        trial,
+        candidate,
+        shape,
+        {**metrics, **privacy_metrics(leakage)},
+        utility=judgement.utility.document(),
+        leakage=leakage,
+        seconds=judgement.seconds,
+    )
+
+
+def _best_note(records: Iterable[TrialRecord]) -> str:
+    feasible = [record for record in records if record.feasible]
+    if not feasible:
+        return "nothing feasible yet"
+    best = max(feasible, key=lambda record: record.accuracy)
+    return f"best {best.accuracy:.1%}, r2 {best.metrics['r2']:.2f}"

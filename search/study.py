@@ -1,0 +1,202 @@
+"""The Optuna study of a search: one journal file, normalised named constraints, resumable."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from ..device_profiles import METRICS
+from ..errors import PrivynetError, unknown
+from .limits import Limits
+from .space import Candidate
+
+NAME = "privynet"
+
+_SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=12),
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
+}
+SAMPLERS = tuple(_SAMPLERS)
+
+_SEED_STRIDE = 1_000_003
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A finished trial. Scores and leakage documents are None where the trial ended before training."""
+
+    number: int
+    candidate: Candidate
+    shape: tuple[int, int, int]
+    metrics: dict[str, float]
+    utility: dict[str, Any] | None
+    leakage: dict[str, Any] | None
+    violated: tuple[str, ...]
+    violation: float
+    """The sum of all normalised violations."""
+    seconds: dict[str, float]
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether networks were trained for it."""
+        return self.utility is not None
+
+    @property
+    def accuracy(self) -> float:
+        """The head's score; 0 where none was trained."""
+        return float(self.utility["value"]) if self.utility is not None else 0.0
+
+    @property
+    def feasible(self) -> bool:
+        """Evaluated, and inside every limit."""
+        return self.evaluated and not self.violated
+
+    def document(self) -> dict[str, Any]:
+        """The row of the trial table."""
+        return {
+            "number": self.number,
+            "state": "evaluated" if self.evaluated else "pruned",
+            **self.candidate.document(),
+            "shape": list(self.shape),
+            "metrics": self.metrics,
+            "utility": self.utility,
+            "feasible": self.feasible,
+            "violated": list(self.violated),
+            "seconds": self.seconds,
+        }
+
+
+class SearchStudy:
+    """Asks for candidates and records what was found, in the run folder's journal.
+
+    Raises:
+        InputError: an unknown sampler.
+        PrivynetError: the journal cannot be read or written.
+    """
+
+    def __init__(self, journal: Path, limits: Limits, *, sampler: str, seed: int) -> None:
+        if sampler not in _SAMPLERS:
+            raise unknown("sampler", sampler, SAMPLERS)
+        logging.getLogger("optuna").setLevel(logging.ERROR)
+        self.limits = limits
+        backend = JournalFileBackend(str(journal))
+        try:
+            storage = optuna.storages.JournalStorage(backend)
+            self._study = optuna.create_study(
+                storage=storage, study_name=NAME, directions=["maximize", "minimize"], load_if_exists=True
+            )
+            self._requeue_interrupted()
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise PrivynetError(f"the study in {journal} cannot be opened: {error}") from error
+        # A resumed study must not draw again what it drew before.
+        self._study.sampler = _SAMPLERS[sampler](
+            seed + _SEED_STRIDE * len(self._study.get_trials(deepcopy=False))
+        )
+
+    def ask(self) -> optuna.Trial:
+        """A new trial, or the one that an interruption cost."""
+        return self._study.ask()
+
+    def prune(
+        self,
+        trial: optuna.Trial,
+        candidate: Candidate,
+        shape: tuple[int, int, int],
+        metrics: dict[str, float],
+    ) -> TrialRecord:
+        """Record a trial that breaks a limit before anything was trained."""
+        self._describe(trial, candidate, shape, metrics)
+        return self._record(self._study.tell(trial, state=TrialState.PRUNED))
+
+    def repeat(self, trial: optuna.Trial, known: TrialRecord) -> TrialRecord:
+        """Record a candidate that was asked for before: samplers repeat points in small spaces."""
+        if known.utility is None or known.leakage is None:
+            return self.prune(trial, known.candidate, known.shape, known.metrics)
+        return self.finish(
+            trial,
+            known.candidate,
+            known.shape,
+            known.metrics,
+            utility=known.utility,
+            leakage=known.leakage,
+            seconds={},
+        )
+
+    def finish(
+        self,
+        trial: optuna.Trial,
+        candidate: Candidate,
+        shape: tuple[int, int, int],
+        metrics: dict[str, float],
+        *,
+        utility: dict[str, Any],
+        leakage: dict[str, Any],
+        seconds: dict[str, float],
+    ) -> TrialRecord:
+        """Record a trial whose networks were trained."""
+        for name, value in (("utility", utility), ("leakage", leakage), ("seconds", seconds)):
+            trial.set_user_attr(name, value)
+        self._describe(trial, candidate, shape, metrics)
+        return self._record(self._study.tell(trial, [utility["value"], metrics["r2"]]))
+
+    def records(self) -> list[TrialRecord]:
+        """All finished trials, by number."""
+        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return [self._record(trial) for trial in done]
+
+    def _describe(
+        self,
+        trial: optuna.Trial,
+        candidate: Candidate,
+        shape: tuple[int, int, int],
+        metrics: dict[str, float],
+    ) -> None:
+        trial.set_user_attr("candidate", candidate.document())
+        trial.set_user_attr("shape", list(shape))
+        trial.set_user_attr("metrics", metrics)
+        violations = self.limits.violations(metrics)
+        for metric in self.limits.by_metric:
+            # Not known yet counts as met: every trial must state every constraint, and this one is
+            # infeasible by another.
+            trial.set_constraint(metric, violations.get(metric, 0.0))
+
+    def _record(self, trial: optuna.trial.FrozenTrial) -> TrialRecord:
+        attributes = trial.user_attrs
+        metrics = attributes["metrics"]
+        violations = self.limits.violations(metrics)
+        return TrialRecord(
+            number=trial.number,
+            candidate=Candidate(**attributes["candidate"]),
+            shape=tuple(attributes["shape"]),
+            metrics=metrics,
+            utility=attributes.get("utility"),
+            leakage=attributes.get("leakage"),
+            violated=tuple(self.limits.violated(metrics)),
+            violation=sum(max(0.0, value) for value in violations.values()),
+            seconds=attributes.get("seconds", {}),
+        )
+
+    def _requeue_interrupted(self) -> None:
+        """A trial that was running when the search was killed is run again, once."""
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._study.tell(trial.number, state=TrialState.FAIL)
+            if trial.params:
+                self._study.enqueue_trial(trial.params)
+
+
+def privacy_metrics(leakage: dict[str, Any]) -> dict[str, float]:
+    """The privacy metrics of a leakage document: the strongest attack's value of each measure."""
+    return {
+        metric: leakage["strongest"][metric]["value"]
+        for metric in METRICS
+        if METRICS[metric].privacy and metric in leakage["strongest"]
+    }
