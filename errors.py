@@ -33,9 +33,13 @@ class NegativeResult(PrivynetError):
     exit_code: ClassVar[int] = 3
 
 
+_MOST_SHOWN = 16
+
+
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> InputError:
     """The error for a name that is none of the allowed ones, with the nearest of them as the hint."""
     names = list(allowed)
     near = difflib.get_close_matches(value, names, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return InputError(f"unknown {kind} {value!r}", hint=f"{hint}allowed: {', '.join(names)}")
+    shown = names if len(names) <= _MOST_SHOWN else [*names[:_MOST_SHOWN], f"{len(names) - _MOST_SHOWN} more"]
+    return InputError(f"unknown {kind} {value!r}", hint=f"{hint}allowed: {', '.join(shown)}")

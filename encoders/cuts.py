@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from torch import fx
 
 from ..errors import unknown
@@ -19,8 +21,8 @@ def cut_nodes(traced: fx.GraphModule) -> dict[str, fx.Node]:
     ]
     kept = [
         node
-        for node, following in zip(nodes, [*nodes[1:], None], strict=True)
-        if following is None or not _is_one_kernel(node, following)
+        for node, following in itertools.pairwise([*nodes, None])
+        if node is not None and (following is None or not _is_one_kernel(node, following))
     ]
     paths = [node.meta.get("path") for node in kept]
     return {
