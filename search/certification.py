@@ -35,6 +35,8 @@ class Certified:
     record: TrialRecord
     encoder: Encoder
     leakage: Leakage
+    strongest: dict[str, Any]
+    """For each measure, the stronger of the trial's attack and the last one, as in an audit."""
     metrics: dict[str, float]
     latency: LatencyPrediction
     tried: int
@@ -75,15 +77,23 @@ def certify(
             leakage = judge.attack_again(
                 candidate, channels, budget_s=BUDGET * judge.budget.attack_s, progress=progress
             )
+            strongest = _stronger(record.leakage or {}, leakage.document())
             metrics = {**record.metrics, "storage_kb": written["bytes"] / 1024}
-            for metric, value in privacy_metrics(leakage.document()).items():
-                metrics[metric] = max(metrics[metric], value)
+            metrics.update(privacy_metrics({"strongest": strongest}))
             task.advance(note=candidate.cut)
             if not limits.violated(metrics):
                 latency = profile.predict_latency_ms(encoder.costs)
-                return Certified(record, encoder, leakage, metrics, latency, tried)
+                return Certified(record, encoder, leakage, strongest, metrics, latency, tried)
     run.export.unlink(missing_ok=True)
     return None
+
+
+def _stronger(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Of two leakage documents, the higher score of each measure."""
+    scores = [document["strongest"] for document in (one, other) if document]
+    return {
+        measure: max((s[measure] for s in scores), key=lambda score: score["value"]) for measure in scores[-1]
+    }
 
 
 def _pick_images(originals: NDArray[np.uint8], leakage: Leakage) -> dict[str, NDArray[Any]]:

@@ -76,7 +76,7 @@ def result_document(
         "encoder_digest": chosen.encoder.digest,
         "trial": chosen.record.number,
         "utility": {**(chosen.record.utility or {}), "metric": METRIC},
-        "privacy_loss": leakage["strongest"],
+        "privacy_loss": chosen.strongest,
         "blind": leakage["blind"],
         "label_only": leakage["label_only"],
         "attacks": leakage["attacks"],
