@@ -12,8 +12,9 @@ help:
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make format  let ruff format the code"
 
+# One thread: the demo's networks are so small that more only wait for each other.
 demo: $(INSTALLED)
-	$(BIN)/privynet demo --out demo-run --force
+	OMP_NUM_THREADS=1 $(BIN)/privynet demo --out demo-run --force
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup

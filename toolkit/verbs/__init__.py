@@ -1,0 +1,1 @@
+"""One module a verb of the command line; ``privynet.toolkit.main`` registers them."""

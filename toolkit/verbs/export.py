@@ -1,0 +1,59 @@
+"""``privynet export``: from a run to the artifact that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..console import Screen, table
+from ..options import AllowCode, Debug, Force, Json, Seed, SpecWeights
+from ..tables import findings_table
+
+if TYPE_CHECKING:
+    import rich.table
+
+
+def export(
+    subject: Annotated[Path, typer.Argument(metavar="RUN|SPEC", help="A search's --out or an encoder.json.")],
+    out: Annotated[Path, typer.Option(metavar="ARTIFACT", help="The new artifact folder.")],
+    weights: SpecWeights = None,
+    allow_code: AllowCode = None,
+    force: Force = False,
+    as_json: Json = False,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Write the artifact that ships.
+
+    A folder: the encoder as ONNX, its spec, a manifest with digests, a self-test.
+    """
+    screen = Screen(as_json=as_json, seed=seed)
+    with screen.working() as progress:
+        from ...exporters import export
+
+        result = export(
+            subject,
+            out=out,
+            weights=weights,
+            allowed_code=allow_code or (),
+            force=force,
+            seed=seed,
+            progress=progress,
+        )
+    screen.show(result, tables)
+
+
+def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
+    """What export and verify print."""
+    rows = [(name, f"{file['bytes']:,}", file["sha256"]) for name, file in result["files"].items()]
+    yield f"artifact {result['artifact']}:"
+    yield table(["file", ">bytes", "SHA-256"], rows)
+    parity = result["parity"]
+    if isinstance(parity, Mapping):
+        yield f"parity with torch, checked in ONNX Runtime: largest error {parity['max_abs_error']:.2g}"
+    else:
+        yield "parity with torch: not run"
+    yield from findings_table(result["findings"])

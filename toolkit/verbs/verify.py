@@ -1,0 +1,42 @@
+"""``privynet verify``: whether an artifact is whole and computes what it should."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..console import Screen
+from ..options import AllowCode, ArtifactPath, Debug, Json, Seed, SpecWeights
+from .export import tables
+
+
+def verify(
+    artifact: ArtifactPath,
+    weights: SpecWeights = None,
+    allow_code: AllowCode = None,
+    without_torch: Annotated[
+        bool, typer.Option("--without-torch", help="Do not rebuild the encoder to compare with.")
+    ] = False,
+    as_json: Json = False,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Check an artifact.
+
+    Digests, graph, self-test, parity with torch; exit code 3 when a check fails.
+    """
+    screen = Screen(as_json=as_json, seed=seed)
+    with screen.working() as progress:
+        from ...exporters import verify
+
+        result = verify(
+            artifact,
+            weights=weights,
+            allowed_code=allow_code or (),
+            without_torch=without_torch,
+            progress=progress,
+        )
+    screen.show(result, tables)
+    if any(finding["severity"] == "error" for finding in result["findings"]):
+        raise typer.Exit(3)
