@@ -165,10 +165,12 @@ def test_groups_gates_splits_and_concatenations_are_sliced_right(images: np.ndar
     with torch.no_grad():
         x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
         stem = torch.relu(network.stem(x))
-        gated = network.grouped(stem) * network.gate
+        grouped = network.grouped(stem)
+        gated = grouped * network.gate
         both = torch.cat([network.left(gated).sigmoid(), network.right(gated)], 1)
         left, right = both.chunk(2, 1)
-        wanted = [stem, gated, both, network.last(torch.cat([right, left], 1))]
+        swapped = torch.cat([right, left], 1)
+        wanted = [stem, grouped, gated, both, swapped, network.last(swapped)]
     draw = np.random.default_rng(3)
     found = 0
     for cut, count in itertools.product(splitter.cuts, (1, 2, 3, 5)):
