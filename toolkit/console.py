@@ -16,6 +16,7 @@ import typer
 
 from ..errors import PrivynetError
 from ..progress import Progress, Task
+from .interrupts import Interrupts
 
 if TYPE_CHECKING:
     import rich.console
@@ -45,9 +46,10 @@ class Screen:
 
         ``resume`` says how to go on after Ctrl-C, where that is possible.
         """
-        bars = Bars(_console(sys.stderr))
+        interrupts = Interrupts()
+        bars = Bars(_console(sys.stderr), interrupts)
         try:
-            with redirect_stdout(sys.stderr):
+            with interrupts.listening(), redirect_stdout(sys.stderr):
                 yield bars
         except KeyboardInterrupt:
             raise Interrupted("interrupted", hint=resume) from None
@@ -110,14 +112,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> rich.tabl
 class Bars:
     """``privynet.progress.Progress``: bars on a terminal, elsewhere lines."""
 
-    def __init__(self, console: rich.console.Console) -> None:
+    def __init__(self, console: rich.console.Console, interrupts: Interrupts) -> None:
         self._console = console
+        self._interrupts = interrupts
         self._live: rich.progress.Progress | None = None
         self._depth = 0
 
     @contextmanager
     def task(self, description: str, total: float | None = None) -> Iterator[Task]:
         """A bar for as long as the context lasts."""
+        self._interrupts.check()
         self._depth += 1
         try:
             if self._console.is_terminal:
