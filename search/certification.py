@@ -22,9 +22,6 @@ from .study import TrialRecord, privacy_metrics
 BUDGET = 4.0
 """The attack has this many times the seconds of a trial, and another seed."""
 
-MOST = 5
-"""How many of the best candidates are tried."""
-
 _SHOWN = 4
 
 
@@ -66,7 +63,7 @@ def certify(
     attacks counts. None where no candidate holds.
     """
     distinct = {record.candidate: record for record in records if record.feasible}
-    best = sorted(distinct.values(), key=lambda record: (-record.accuracy, record.metrics["r2"]))[:MOST]
+    best = sorted(distinct.values(), key=lambda record: (-record.accuracy, record.metrics["r2"]))
     with progress.task("certify", len(best)) as task:
         for tried, record in enumerate(best, 1):
             candidate = record.candidate
@@ -84,7 +81,9 @@ def certify(
             if not limits.violated(metrics):
                 latency = profile.predict_latency_ms(encoder.costs)
                 return Certified(record, encoder, leakage, strongest, metrics, latency, tried)
-    run.export.unlink(missing_ok=True)
+    # An earlier, shorter run of this search may have chosen one that no longer holds.
+    for left in (run.export, run.spec, run.images):
+        left.unlink(missing_ok=True)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -61,20 +62,23 @@ class FeatureStore:
     def _compute(self, splitter: Splitter, cut: str, split: str, path: Path, progress: Progress) -> None:
         from ..leakage.accelerators import torch_device
 
-        encoder = make_encoder(splitter, cut=cut).to(torch_device(self.accelerator))
+        # A copy: whole tensors are shared with the splitter, which stays where it is.
+        encoder = copy.deepcopy(make_encoder(splitter, cut=cut)).to(torch_device(self.accelerator))
         images = self.splits[split]
         shape = (len(images), *encoder.feature_shape)
         self._make_room(2 * int(np.prod(shape)))
-        with replace_file(path) as temporary, progress.task(f"features of {cut}", len(images)) as task:
-            mapped = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-            done = 0
+        # Written, not memory-mapped: a disk that fills up under a mapping kills the process.
+        with (
+            replace_file(path) as temporary,
+            temporary.open("wb") as file,
+            progress.task(f"features of {cut}", len(images)) as task,
+        ):
+            header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
             for batch in images.batches(splitter.input_size):
-                features = encoder.encode(batch)
-                mapped[done : done + len(batch)] = np.clip(features, -_HALF_MAX, _HALF_MAX)
-                done += len(batch)
+                features = np.clip(encoder.encode(batch), -_HALF_MAX, _HALF_MAX)
+                file.write(features.astype("<f2").tobytes())
                 task.advance(len(batch))
-            mapped.flush()
-            del mapped
 
     def _make_room(self, needed: int) -> None:
         files = sorted(self.folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)

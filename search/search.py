@@ -229,7 +229,11 @@ def _run_trial(
         metrics = cost_metrics(splitter.costs(candidate.cut, channels), profile)
     if study.limits.violated(metrics):
         return study.prune(trial, candidate, shape, metrics)
-    judgement = judge.judge(candidate, channels, progress=progress)
+    try:
+        judgement = judge.judge(candidate, channels, progress=progress)
+    except Exception:
+        study.fail(trial)
+        raise
     leakage = judgement.leakage.document()
     return study.finish(
         trial,

@@ -106,6 +106,10 @@ class SearchStudy:
         """A new trial, or the one that an interruption cost."""
         return self._study.ask()
 
+    def fail(self, trial: optuna.Trial) -> None:
+        """Record a trial that could not be judged, so that resuming does not run into it again."""
+        self._study.tell(trial, state=TrialState.FAIL)
+
     def prune(
         self,
         trial: optuna.Trial,

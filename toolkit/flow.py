@@ -69,7 +69,9 @@ def resolve_limits(limits: Mapping[str, float], device: str) -> dict[str, Any]:
 
 def host_threads(threads: int) -> int:
     """So many of a target's threads as this machine can run at once."""
-    return max(1, min(threads, len(os.sched_getaffinity(0))))
+    # macOS has no affinity.
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(threads, usable))
 
 
 def bench_subject(
