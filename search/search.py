@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..artifacts import RunFolder, read_document, write_document
 from ..data import DataSet, open_data
@@ -22,6 +22,9 @@ from .limits import Limits, cost_metrics
 from .result import RESULT_KIND, result_document
 from .space import Candidate, Space, input_sizes
 from .study import SAMPLERS, SearchStudy, TrialRecord, privacy_metrics
+
+if TYPE_CHECKING:
+    import optuna
 
 _INSECURE_SECRET = bytes(32)
 _SECRET_KIND = "secret"
@@ -201,13 +204,20 @@ def _run_trials(
     with progress.task("trials", trials) as task:
         task.advance(min(done, trials), note=_best_note(records.values()))
         while done < trials and (timeout_s is None or time.perf_counter() - started < timeout_s):
-            record = _run_trial(study, space, judge, profile, records, progress)
+            trial = study.ask()
+            try:
+                record = _run_trial(trial, study, space, judge, profile, records, progress)
+            except Exception:
+                # Left running, it would be the first thing that every resumed search runs into again.
+                study.fail(trial)
+                raise
             records[record.candidate] = record
             done += 1
             task.advance(note=_best_note(records.values()))
 
 
 def _run_trial(
+    trial: optuna.Trial,
     study: SearchStudy,
     space: Space,
     judge: Judge,
@@ -215,7 +225,6 @@ def _run_trial(
     known: Mapping[Candidate, TrialRecord],
     progress: Progress,
 ) -> TrialRecord:
-    trial = study.ask()
     candidate = space.suggest(trial)
     shape = space.shape(candidate)
     splitter = space.splitters[candidate.backbone, candidate.input_size]
@@ -229,11 +238,7 @@ def _run_trial(
         metrics = cost_metrics(splitter.costs(candidate.cut, channels), profile)
     if study.limits.violated(metrics):
         return study.prune(trial, candidate, shape, metrics)
-    try:
-        judgement = judge.judge(candidate, channels, progress=progress)
-    except Exception:
-        study.fail(trial)
-        raise
+    judgement = judge.judge(candidate, channels, progress=progress)
     leakage = judgement.leakage.document()
     return study.finish(
         trial,
