@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, unknown
+from .attributes import Attribute, find
 from .splits import SPLITS, assign, hash_order
+
+_NO_GROUPS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 class Images(Protocol):
@@ -33,9 +37,17 @@ class Split:
     labels: NDArray[np.int64]
     """(n,) positions in ``classes``."""
     _images: Images
+    _attributes: Mapping[str, Attribute]
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def attribute(self, name: str) -> NDArray[np.int64]:
+        """The images' values of a private attribute: (n,) positions in the attribute's ``classes``.
+
+        Raises ``InputError`` when the data set has no attribute of this name.
+        """
+        return find(self._attributes, name).values[self.indices]
 
     def batches(self, size: int, *, batch: int = 256) -> Iterator[NDArray[np.uint8]]:
         """The images in order, as uint8 RGB (at most ``batch``, size, size, 3), a batch in memory at a time.
@@ -69,7 +81,10 @@ class DataSet:
     reference_size: int
     """Privacy is measured on images of reference_size x reference_size x 3 pixels."""
     digest: str
-    """SHA-256 over images, labels, classes and the official test set; the files' names do not matter."""
+    """SHA-256 over images, labels, classes, the official test set and the attributes that came with the data;
+    the files' names do not matter."""
+    attributes: Mapping[str, Attribute]
+    """Private attributes by name; empty where there are none. They move no image to another split."""
     _images: Images
     _order: NDArray[np.int64]
     _split: NDArray[np.int8]
@@ -85,8 +100,13 @@ class DataSet:
         classes: tuple[str, ...],
         official_test: NDArray[np.bool_] | None,
         reference_size: int,
+        attributes: Sequence[Attribute] = (),
+        class_groups: Mapping[str, Sequence[str]] = _NO_GROUPS,
     ) -> DataSet:
         """A data set from its pixels, labels (N,), SHA-256 hashes (N, 32) and official test set (N,), if any.
+
+        ``attributes`` came with the data. ``class_groups`` are attributes that follow from the class: by
+        name, each class's group; they add nothing to the digest.
 
         Raises ``InputError`` when there are fewer than two classes or one has no image.
         """
@@ -99,12 +119,22 @@ class DataSet:
             raise InputError(f"{name}: class {empty!r} has no image", hint="add images or remove the class")
         labels = labels.astype(np.int64)
         labels.setflags(write=False)
+        groups = [
+            Attribute.build(group, np.array(names)[labels], source=name)
+            for group, names in class_groups.items()
+        ]
+        every = (*attributes, *groups)
+        by_name = {attribute.name: attribute for attribute in every}
+        if len(by_name) < len(every):
+            twice = next(found.name for found in every if by_name[found.name] is not found)
+            raise InputError(f"{name} has the attribute {twice!r} twice", hint="give each a name of its own")
         return cls(
             name=name,
             classes=classes,
             labels=labels,
             reference_size=reference_size,
-            digest=_digest(hashes, labels, classes, official_test),
+            digest=_digest(hashes, labels, classes, official_test, attributes),
+            attributes=MappingProxyType(by_name),
             _images=images,
             _order=hash_order(hashes),
             _split=assign(hashes, official_test),
@@ -131,7 +161,7 @@ class DataSet:
         if name == "head-train":
             self._check_every_class(indices)
         indices = indices[:limit]
-        return Split(name, self.classes, indices, self.labels[indices], self._images)
+        return Split(name, self.classes, indices, self.labels[indices], self._images, self.attributes)
 
     def _check_every_class(self, indices: NDArray[np.int64]) -> None:
         counts = np.bincount(self.labels[indices], minlength=len(self.classes))
@@ -149,13 +179,21 @@ def _digest(
     labels: NDArray[np.int64],
     classes: tuple[str, ...],
     official_test: NDArray[np.bool_] | None,
+    attributes: Sequence[Attribute],
 ) -> str:
     test = np.zeros(len(labels), np.bool_) if official_test is None else official_test
-    rows = np.concatenate(
-        [hashes, labels.astype(">i8")[:, None].view(np.uint8).reshape(-1, 8), test.astype(np.uint8)[:, None]],
-        axis=1,
-    )
+    named = sorted(attributes, key=lambda attribute: attribute.name)
+    values = [_bytes(attribute.values) for attribute in named]
+    rows = np.concatenate([hashes, _bytes(labels), test.astype(np.uint8)[:, None], *values], axis=1)
     # Sorted, so that renaming a file does not make another data set.
     rows = rows[np.lexsort(rows.T[::-1])]
-    header = json.dumps([list(classes), official_test is not None])
+    parts = [list(classes), official_test is not None]
+    if named:
+        parts.append([[attribute.name, list(attribute.classes)] for attribute in named])
+    header = json.dumps(parts)
     return hashlib.sha256(header.encode() + rows.tobytes()).hexdigest()
+
+
+def _bytes(values: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """int64 (N,) -> (N, 8), so that sorting the bytes sorts the values."""
+    return values.astype(">i8")[:, None].view(np.uint8).reshape(-1, 8)

@@ -22,4 +22,5 @@ def open_digits() -> DataSet:
         classes=tuple(str(name) for name in digits.target_names),
         official_test=None,
         reference_size=32,
+        class_groups={"parity": ("even", "odd") * 5},
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, PrivynetError
 from ..progress import SILENT, Progress
 from .arrays import pixel_hash
+from .attribute_table import FILE_NAME, AttributeTable
 from .dataset import DataSet
 from .decoding import FORMATS, UnreadableImage, decode
 from .resizing import square
@@ -59,8 +60,9 @@ def open_folder(name: str, path: Path, *, reference_size: int, progress: Progres
     """The data set in the folder ``path``: one sub-folder a class, or that under ``train/`` and ``test/``.
 
     Every file is decoded once, to hash its pixels and to find the unreadable ones, which are left out with
-    one warning. Hidden files are ignored. Raises ``InputError`` when the folder is missing, has fewer than
-    two classes, holds no image, or has a class without a readable one.
+    one warning. Hidden files are ignored. ``attributes.csv`` in the folder gives private attributes (see
+    ``AttributeTable``). Raises ``InputError`` when the folder is missing, has fewer than two classes, holds
+    no image, or has a class without a readable one, and for attributes that do not fit.
     """
     if not path.is_dir():
         raise InputError(
@@ -78,6 +80,7 @@ def open_folder(name: str, path: Path, *, reference_size: int, progress: Progres
         for folder in _subfolders(half)
         for file in _files(folder)
     ]
+    table = AttributeTable.read(path / FILE_NAME, [_relative(file, path) for file in files])
     readable, hashes, unreadable = _decode_all(files, path, progress)
     if unreadable:
         progress.warn(_skipped(unreadable, len(files), path))
@@ -91,7 +94,12 @@ def open_folder(name: str, path: Path, *, reference_size: int, progress: Progres
         classes=classes,
         official_test=np.array([file.test for file in readable]) if len(halves) == 2 else None,
         reference_size=reference_size,
+        attributes=table.attributes([_relative(file, path) for file in readable]) if table else [],
     )
+
+
+def _relative(file: _File, path: Path) -> str:
+    return file.path.relative_to(path).as_posix()
 
 
 def _skipped(unreadable: Sequence[Path], total: int, path: Path) -> str:

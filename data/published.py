@@ -6,7 +6,8 @@ import contextlib
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,20 @@ class _Published:
     """The class in ``torchvision.datasets``."""
     folder: str
     """The folder, in torchvision's own layout, that holds its files."""
+    class_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Attributes that follow from the class: by name, the group of each class in torchvision's order."""
+
+
+# airplane, automobile; bird, cat, deer, dog, frog, horse; ship, truck
+_ANIMAL = ("vehicle",) * 2 + ("animal",) * 6 + ("vehicle",) * 2
+# of T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot
+_FOOTWEAR = tuple("footwear" if label in (5, 7, 9) else "other" for label in range(10))
 
 
 SETS = {
-    "cifar10": _Published("CIFAR10", "cifar-10-batches-py"),
+    "cifar10": _Published("CIFAR10", "cifar-10-batches-py", {"animal": _ANIMAL}),
     "cifar100": _Published("CIFAR100", "cifar-100-python"),
-    "fashion-mnist": _Published("FashionMNIST", "FashionMNIST"),
+    "fashion-mnist": _Published("FashionMNIST", "FashionMNIST", {"footwear": _FOOTWEAR}),
 }
 """The source strings this module opens."""
 
@@ -57,6 +66,7 @@ def open_published(name: str, *, progress: Progress = SILENT) -> DataSet:
             classes=classes,
             official_test=official_test,
             reference_size=32,
+            class_groups=SETS[name].class_groups,
         )
 
 

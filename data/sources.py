@@ -20,8 +20,9 @@ def open_data(source: str, *, image_size: int = 64, progress: Progress = SILENT)
 
     ``source`` is ``digits``, ``cifar10``, ``cifar100``, ``fashion-mnist``, ``folder:PATH`` (one sub-folder a
     class, optionally under ``train/`` and ``test/``) or ``npz:PATH`` (``images`` uint8 (N, H, W, 1 or 3),
-    ``labels`` (N,), no pickles). ``image_size`` is the reference size, in pixels, of a folder or npz source;
-    the others' is 32.
+    ``labels`` (N,), no pickles). Either may bring private attributes: ``PATH/attributes.csv`` (header
+    ``file,NAME,...``, one row an image), arrays ``attribute_NAME`` (N,). ``image_size`` is the reference
+    size, in pixels, of a folder or npz source; the others' is 32.
 
     Raises ``InputError`` for an unknown source, missing or unusable data, fewer than two classes or a class
     without a readable image.

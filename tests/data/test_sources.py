@@ -258,6 +258,10 @@ def test_fashion_mnist_is_read_from_its_folder(offline, monkeypatch):
     assert (len(data), len(data.classes), data.reference_size) == (300, 10, 32)
     test = data.split("test")
     assert sorted(test.indices) == list(range(200, 300))
+    footwear = [
+        data.classes[label] for label in np.unique(data.labels[data.attributes["footwear"].values == 0])
+    ]
+    assert footwear == ["Sandal", "Sneaker", "Ankle boot"]
     assert np.array_equal(test.images(28)[..., 1], images[test.indices])
     assert test.images(32).shape == (100, 32, 32, 3)
     (raw / "t10k-images-idx3-ubyte").write_bytes(b"")
@@ -274,3 +278,6 @@ def test_cifar10_keeps_its_test_set(shared, monkeypatch):
     assert set(range(50_000, 60_000)) <= set(test.indices.tolist())
     assert np.bincount(test.labels[test.indices >= 50_000]).tolist() == [1000] * 10
     assert sum(len(data.split(name)) for name in SPLITS) == 60_000
+    animal = data.attributes["animal"]
+    animals = np.unique(data.labels[animal.values == animal.classes.index("animal")])
+    assert [data.classes[label] for label in animals] == ["bird", "cat", "deer", "dog", "frog", "horse"]
