@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from ..errors import InputError, NegativeResult
 from .documents import SCHEMA_VERSION, canonical, check_header, parse
 from .files import file_digest, replace_file
+from .payload import Payload
 from .sessions import OrtEncoder
 
-ARTIFACT_VERSION = 1
+ARTIFACT_VERSION = 2
 """The version of the artifact layout that this privynet writes, and the only one it reads."""
 
 _MANIFEST = "manifest.json"
@@ -60,17 +61,57 @@ class Manifest(_Model):
     schema_version: Literal[1]
     kind: Literal["artifact"]
     tool_version: str
-    artifact_version: Literal[1]
+    artifact_version: Literal[2]
     spec_digest: str
     precision: Literal["fp32", "int8"]
     input: TensorInfo
+    """The image."""
+    noise: TensorInfo | None
+    """Standard normal noise; null where none is added."""
     output: TensorInfo
+    """What leaves the device."""
+    feature_shape: Annotated[tuple[_Dimension, _Dimension, _Dimension], Field(strict=False)]
+    """(C, h, w) of the features in the output."""
+    payload: Payload
+    noise_std: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     opset: Annotated[int, Field(ge=1)]
     files: dict[str, FileInfo]
     parity: dict[str, JsonValue]
     costs: dict[str, JsonValue]
     limits: dict[str, JsonValue]
     digest: _Sha256
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        sent = (1, *self.payload.sent_shape(self.feature_shape))
+        if (self.output.shape, self.output.dtype) != (sent, self.payload.dtype):
+            raise ValueError(f"output is not a payload of {self.payload.bits} bits of {self.feature_shape}")
+        noise = self.noise
+        if (noise is None) != (self.noise_std == 0) or (
+            noise is not None and (noise.shape, noise.dtype) != ((1, *self.feature_shape), "float32")
+        ):
+            raise ValueError("noise and noise_std contradict each other")
+        return self
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a member of an artifact."""
+
+    file: str
+    reason: str
+
+
+class BrokenArtifact(NegativeResult):
+    """An artifact that is not as it was sealed. ``faults`` are never none; ``manifest`` is its manifest, or
+    ``None`` where that is the damaged member."""
+
+    def __init__(self, path: Path, faults: Iterable[Fault], manifest: Manifest | None = None) -> None:
+        self.faults, self.manifest = tuple(faults), manifest
+        super().__init__(
+            f"artifact {path} fails its check: {self.faults[0].reason}",
+            hint="get a fresh copy or export it again",
+        )
 
 
 @dataclass(frozen=True)
@@ -86,14 +127,17 @@ class Artifact:
     def open(cls, path: Path) -> Artifact:
         """Open the artifact folder ``path`` and check it.
 
-        Raises ``InputError`` when it is no artifact or one of another version, and ``NegativeResult`` when
+        Raises ``InputError`` when it is no artifact or one of another version, and ``BrokenArtifact`` when
         the manifest is damaged, or a member is missing, extra, no plain file, or of another size or digest.
         """
         manifest = _read_manifest(path)
-        _check_members(path, manifest)
+        faults = tuple(_member_faults(path, manifest))
+        if faults:
+            raise BrokenArtifact(path, faults, manifest)
         spec = parse((path / "encoder.json").read_bytes())
         if spec is None:
-            raise _fails(path, "encoder.json is not a JSON object")
+            fault = Fault("encoder.json", "encoder.json is not a JSON object")
+            raise BrokenArtifact(path, [fault], manifest)
         return cls(path, manifest, spec)
 
     @property
@@ -103,15 +147,25 @@ class Artifact:
     def session(self, threads: int = 1) -> OrtEncoder:
         """The encoder in ONNX Runtime on ``threads`` CPU threads.
 
-        Raises ``InputError`` when the graph cannot be loaded and ``NegativeResult`` when its input or output
-        is not what the manifest says.
+        Raises ``InputError`` when the graph cannot be loaded or is no encoder of the manifest's payload and
+        noise, and ``BrokenArtifact`` when an input or output is not what the manifest says.
         """
-        encoder = OrtEncoder.open(self.model, digest=self.manifest.spec_digest, threads=threads)
-        for told, found in ((self.manifest.input, encoder.input), (self.manifest.output, encoder.output)):
+        manifest = self.manifest
+        encoder = OrtEncoder.open(
+            self.model,
+            digest=manifest.spec_digest,
+            payload=manifest.payload,
+            noise_std=manifest.noise_std,
+            feature_shape=manifest.feature_shape,
+            threads=threads,
+        )
+        pairs = [(manifest.input, encoder.input), (manifest.output, encoder.output)]
+        if manifest.noise is not None and encoder.noise is not None:
+            pairs.append((manifest.noise, encoder.noise))
+        for told, found in pairs:
             if (told.name, told.shape, told.dtype) != (found.name, found.shape, found.dtype):
-                raise _fails(
-                    self.path, f"encoder.onnx has {found}, the manifest says {told.name} {told.shape}"
-                )
+                reason = f"encoder.onnx has {found}, the manifest says {told.name} {told.shape}"
+                raise BrokenArtifact(self.path, [Fault("encoder.onnx", reason)], manifest)
         return encoder
 
 
@@ -123,9 +177,9 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
 def seal(folder: Path, body: Mapping[str, Any]) -> Manifest:
     """Make a folder that holds all other members an artifact: write ``manifest.json``, as the last file.
 
-    ``body`` has the manifest's ``spec_digest``, ``precision``, ``input``, ``output``, ``opset``, ``parity``,
-    ``costs`` and ``limits``; versions, ``files`` and ``digest`` are added here. Raises ``ValueError`` when a
-    member or a key is missing or of the wrong type, and ``PrivynetError`` when the disk is full.
+    ``body`` has all keys of the manifest but versions, ``files`` and ``digest``, which are added here. Raises
+    ``ValueError`` when a member or a key is missing or of the wrong type, and ``PrivynetError`` when the disk
+    is full.
     """
     names = sorted(_MAX_BYTES.keys() - {_MANIFEST})
     if sorted(file.name for file in folder.iterdir()) != names:
@@ -161,11 +215,13 @@ def _read_manifest(path: Path) -> Manifest:
         raise InputError(
             f"{path} is not an artifact: it has no {_MANIFEST}", hint="privynet export writes one"
         )
-    _check_plain(path, _MANIFEST)
+    reason = _plain_fault(path, _MANIFEST)
+    if reason is not None:
+        raise _damaged(path, reason)
     data = file.read_bytes()
     document = parse(data)
     if document is None:
-        raise _fails(path, f"{_MANIFEST} is not a JSON object")
+        raise _damaged(path, f"{_MANIFEST} is not a JSON object")
     check_header(document, file, "artifact")
     if document.get("artifact_version") != ARTIFACT_VERSION:
         raise InputError(
@@ -176,32 +232,43 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         # Equal to its canonical form, so that not even a space can be changed.
         if canonical(document) != data or document.get("digest") != manifest_digest(document):
-            raise _fails(path, f"{_MANIFEST} was changed after it was written")
+            raise _damaged(path, f"{_MANIFEST} was changed after it was written")
         return Manifest.model_validate_json(data)
     except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise _fails(path, f"{_MANIFEST} has a wrong or missing {place}") from error
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        what = f"has a wrong or missing {place}" if place else f"contradicts itself: {first['msg']}"
+        raise _damaged(path, f"{_MANIFEST} {what}") from error
     except (ValueError, RecursionError) as error:
-        raise _fails(path, f"{_MANIFEST} holds what JSON cannot") from error
+        raise _damaged(path, f"{_MANIFEST} holds what JSON cannot") from error
 
 
-def _check_members(path: Path, manifest: Manifest) -> None:
+def _damaged(path: Path, reason: str) -> BrokenArtifact:
+    return BrokenArtifact(path, [Fault(_MANIFEST, reason)])
+
+
+def _member_faults(path: Path, manifest: Manifest) -> Iterator[Fault]:
+    """What is wrong with the members, the first of each; digests are compared where all else is right."""
     expected = _MAX_BYTES.keys()
     found = set(_first_names(path, len(expected) + 1))
+    for name in sorted(found - expected):
+        yield Fault(name, f"{name!r} does not belong to it")
+    for name in sorted(manifest.files.keys() - expected):
+        yield Fault(_MANIFEST, f"{_MANIFEST} names {name!r}")
     if found - expected:
-        raise _fails(path, f"{min(found - expected)!r} does not belong to it")
-    missing = (expected - found) | (expected - {_MANIFEST} - manifest.files.keys())
-    if missing:
-        raise _fails(path, f"{min(missing)} is missing")
-    if manifest.files.keys() - expected:
-        raise _fails(path, f"{_MANIFEST} names {min(manifest.files.keys() - expected)!r}")
-    for name in sorted(manifest.files):
-        size = _check_plain(path, name)
-        if size != manifest.files[name].bytes:
-            raise _fails(path, f"{name} has {size} bytes, the manifest says {manifest.files[name].bytes}")
-    for name in sorted(manifest.files):
-        if file_digest(path / name) != manifest.files[name].sha256:
-            raise _fails(path, f"{name} has another SHA-256 than the manifest says")
+        # Not all names were read, so what is missing is not known.
+        return
+    for name in sorted((expected - found) | (expected - {_MANIFEST} - manifest.files.keys())):
+        yield Fault(name, f"{name} is missing")
+    for name in sorted(manifest.files.keys() & found & expected):
+        reason = _plain_fault(path, name)
+        size = (path / name).lstat().st_size
+        if reason is None and size != manifest.files[name].bytes:
+            reason = f"{name} has {size} bytes, the manifest says {manifest.files[name].bytes}"
+        if reason is None and file_digest(path / name) != manifest.files[name].sha256:
+            reason = f"{name} has another SHA-256 than the manifest says"
+        if reason is not None:
+            yield Fault(name, reason)
 
 
 def _first_names(path: Path, count: int) -> Iterable[str]:
@@ -209,17 +276,11 @@ def _first_names(path: Path, count: int) -> Iterable[str]:
         return [entry.name for entry, _ in zip(entries, range(count), strict=False)]
 
 
-def _check_plain(path: Path, name: str) -> int:
-    """The size of a member in bytes, after checking that it is a plain file and not absurdly large."""
+def _plain_fault(path: Path, name: str) -> str | None:
+    """Why a member is no plain file of a size that can be."""
     status = (path / name).lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise _fails(path, f"{name} is not a plain file")
+        return f"{name} is not a plain file"
     if status.st_size > _MAX_BYTES[name]:
-        raise _fails(path, f"{name} has {status.st_size} bytes, more than the {_MAX_BYTES[name]} allowed")
-    return status.st_size
-
-
-def _fails(path: Path, reason: str) -> NegativeResult:
-    return NegativeResult(
-        f"artifact {path} fails its check: {reason}", hint="get a fresh copy or export it again"
-    )
+        return f"{name} has {status.st_size} bytes, more than the {_MAX_BYTES[name]} allowed"
+    return None

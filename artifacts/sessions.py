@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, PrivynetError
 from .files import file_digest
+from .payload import Payload
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -38,33 +39,58 @@ class OrtEncoder:
     digest: str
     """The encoder spec's digest, or the file's where the spec is not known."""
     input: GraphTensor
+    noise: GraphTensor | None
+    """The second input, where noise is added."""
     output: GraphTensor
+    feature_shape: tuple[int, int, int]
+    """(C, h, w) of the features of one image."""
+    payload: Payload
+    """The format of what leaves the device."""
+    noise_std: float
+    """Standard deviation of the noise on each value; 0 for none."""
     _session: InferenceSession
 
     @classmethod
-    def open(cls, path: Path, *, digest: str | None = None, threads: int = 1) -> OrtEncoder:
-        """Load ``path``: one uint8 (1, H, H, 3) input, one float32 (1, C, h, w) output.
+    def open(
+        cls,
+        path: Path,
+        *,
+        digest: str | None = None,
+        payload: Payload | None = None,
+        noise_std: float = 0.0,
+        feature_shape: tuple[int, int, int] | None = None,
+        threads: int = 1,
+    ) -> OrtEncoder:
+        """Load ``path``: a uint8 (1, H, H, 3) input and one output, float32 (1, C, h, w) or a payload.
 
-        Raises ``InputError`` when it cannot be read, is not ONNX, or has other inputs or outputs.
+        ``payload`` (default: 32 bits), ``noise_std`` and ``feature_shape`` are not in the graph; the last is
+        needed only where values share a byte and no noise shows it. With noise there is a second input,
+        float32 (1, C, h, w). Raises ``InputError`` when the file cannot be read, is not ONNX, or has other
+        inputs or outputs.
         """
-        session, [source], [target] = _load(path, threads)
-        fixed = None not in source.shape and None not in target.shape
+        payload = payload or Payload()
+        session, sources, [target] = _load(path, threads, inputs=2 if noise_std else 1)
+        source, noise = sources[0], sources[1] if noise_std else None
+        shape = feature_shape or _feature_shape(noise or target)
         if not (
-            fixed
-            and source.dtype == "uint8"
+            source.dtype == "uint8"
             and len(source.shape) == 4
             and source.shape[0] == 1
             and source.shape[1] == source.shape[2]
             and source.shape[3] == 3
-            and target.dtype == "float32"
-            and len(target.shape) == 4
-            and target.shape[0] == 1
+            and None not in source.shape
+            and shape is not None
+            and (target.dtype, target.shape) == (payload.dtype, (1, *payload.sent_shape(shape)))
+            and (noise is None or (noise.dtype, noise.shape) == ("float32", (1, *shape)))
         ):
+            given = " and ".join(map(str, sources))
+            wanted = "float32 (1, C, h, w)" if not payload.quantised else f"a payload of {payload.bits} bits"
+            beside = " and noise float32 (1, C, h, w)" if noise_std else ""
             raise InputError(
-                f"{path} is not an encoder: it maps {source} to {target}",
-                hint="an encoder maps uint8 (1, H, H, 3) to float32 (1, C, h, w)",
+                f"{path} is not an encoder: it maps {given} to {target}",
+                hint=f"an encoder maps uint8 (1, H, H, 3){beside} to {wanted}",
             )
-        return cls(digest or file_digest(path), source, target, session)
+        return cls(digest or file_digest(path), source, noise, target, shape, payload, noise_std, session)
 
     @property
     def input_size(self) -> int:
@@ -72,23 +98,52 @@ class OrtEncoder:
         return _fixed(self.input.shape[1])
 
     @property
-    def feature_shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of the features of one image."""
-        _, channels, height, width = self.output.shape
-        return _fixed(channels), _fixed(height), _fixed(width)
+    def payload_bytes(self) -> int:
+        """What leaves the device for one image."""
+        return self.payload.bytes(self.feature_shape)
 
-    def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The features (n, C, h, w), float32, of uint8 RGB images (n, H, H, 3), one image at a time.
+    def send(self, images: NDArray[np.uint8], noise: NDArray[np.float32] | None = None) -> NDArray[Any]:
+        """What leaves the device for uint8 RGB images (n, H, H, 3), one image at a time.
 
-        Raises ``ValueError`` for images of another shape or dtype.
+        ``noise``: standard normal float32 (n, C, h, w), scaled in the graph; none counts as zeros. The result
+        is float32 (n, C, h, w), or uint8 as the payload's ``sent_shape`` says. Raises ``ValueError`` for
+        images or noise of another shape or dtype, and for noise where none is added.
         """
         expected = (self.input_size, self.input_size, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
             raise ValueError(f"expected uint8 images (n, {expected}), not {images.dtype} {images.shape}")
-        features = np.empty((len(images), *self.feature_shape), np.float32)
-        for row, image in zip(features, images, strict=True):
-            row[:] = _run(self._session, self.output.name, {self.input.name: image[None]})[0]
-        return features
+        if noise is not None and self.noise is None:
+            raise ValueError("this encoder adds no noise")
+        if noise is not None and (noise.dtype, noise.shape) != (
+            np.dtype(np.float32),
+            (len(images), *self.feature_shape),
+        ):
+            raise ValueError(
+                f"expected float32 noise ({len(images)}, {self.feature_shape}), "
+                f"not {noise.dtype} {noise.shape}"
+            )
+        sent = np.empty((len(images), *self.payload.sent_shape(self.feature_shape)), self.payload.dtype)
+        silence = np.zeros((1, *self.feature_shape), np.float32)
+        for row in range(len(images)):
+            feed: dict[str, NDArray[Any]] = {self.input.name: images[row : row + 1]}
+            if self.noise is not None:
+                feed[self.noise.name] = silence if noise is None else noise[row : row + 1]
+            sent[row] = _run(self._session, self.output.name, feed)[0]
+        return sent
+
+    def encode(
+        self, images: NDArray[np.uint8], *, generator: np.random.Generator | None = None
+    ) -> NDArray[np.float32]:
+        """Images (n, H, H, 3) -> features (n, C, h, w) as the cloud reads them: with noise, dequantised.
+
+        Noise is drawn from ``generator``; without one, from a fresh one of the operating system's entropy.
+        Raises ``ValueError`` for images of another shape or dtype.
+        """
+        noise = None
+        if self.noise is not None:
+            generator = np.random.default_rng() if generator is None else generator
+            noise = generator.standard_normal((len(images), *self.feature_shape), np.float32)
+        return self.payload.decode(self.send(images, noise), self.feature_shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +162,7 @@ class OrtHead:
 
         Raises ``InputError`` when it cannot be read, is not ONNX, or has other inputs or outputs.
         """
-        session, [source], [target] = _load(path, threads)
+        session, [source], [target] = _load(path, threads, inputs=1)
         if not (
             source.dtype == target.dtype == "float32"
             and (len(source.shape), len(target.shape)) == (4, 2)
@@ -147,8 +202,10 @@ class OrtHead:
         return logits
 
 
-def _load(path: Path, threads: int) -> tuple[InferenceSession, list[GraphTensor], list[GraphTensor]]:
-    """A session with its only input and its only output."""
+def _load(
+    path: Path, threads: int, *, inputs: int
+) -> tuple[InferenceSession, list[GraphTensor], list[GraphTensor]]:
+    """A session with so many inputs and one output, and these."""
     import onnxruntime as ort
 
     if not path.is_file():
@@ -167,19 +224,19 @@ def _load(path: Path, threads: int) -> tuple[InferenceSession, list[GraphTensor]
             # It would print to standard output, and has nothing to fall back to.
             enable_fallback=0,
         )
-        inputs, outputs = _tensors(session.get_inputs()), _tensors(session.get_outputs())
+        sources, targets = _tensors(session.get_inputs()), _tensors(session.get_outputs())
     except _ort_errors() as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path} cannot be loaded by ONNX Runtime: {reason[:200]}",
             hint="give an ONNX file that privynet wrote",
         ) from error
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(sources) != inputs or len(targets) != 1:
         raise InputError(
-            f"{path} has {len(inputs)} inputs and {len(outputs)} outputs",
-            hint="expected one input and one output",
+            f"{path} has {len(sources)} inputs and {len(targets)} outputs",
+            hint=f"expected {'an image and noise' if inputs == 2 else 'one input'} and one output",
         )
-    return session, inputs, outputs
+    return session, sources, targets
 
 
 def _run(session: InferenceSession, output: str, feed: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -220,6 +277,16 @@ def _tensors(arguments: list[Any]) -> list[GraphTensor]:
         )
         for argument in arguments
     ]
+
+
+def _feature_shape(tensor: GraphTensor) -> tuple[int, int, int] | None:
+    """(C, h, w) of a tensor (1, C, h, w), or ``None`` where it is of another form."""
+    if len(tensor.shape) != 4 or tensor.shape[0] != 1:
+        return None
+    _, channels, height, width = tensor.shape
+    if channels is None or height is None or width is None:
+        return None
+    return channels, height, width
 
 
 def _fixed(dimension: int | None) -> int:

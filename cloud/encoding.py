@@ -29,6 +29,8 @@ def encode(
 ) -> dict[str, Any]:
     """Encode ``split`` of the data source (its first ``limit`` images) with ONNX Runtime into a new folder.
 
+    Shards hold the features as the cloud reads them from the payload, in float32. Noise, where the encoder
+    adds any, is drawn afresh, as on the devices: two calls then give other shards.
     Returns ``shards`` (the folder), ``n``, ``encoder_digest`` and ``inputs`` with their digests.
     Raises ``InputError`` for an ``out`` that exists without ``force``, a source, split or artifact that
     cannot be used, ``NegativeResult`` for an artifact that fails its check, and ``PrivynetError`` when the
@@ -48,21 +50,27 @@ def encode(
             "inputs": inputs,
         }
         batches = encoded_batches(session, chosen, progress=progress)
-        n = write_shards(folder, batches, feature_shape=session.feature_shape, header=header)
+        n = write_shards(
+            folder,
+            batches,
+            feature_shape=session.feature_shape,
+            payload_bytes=session.payload_bytes,
+            header=header,
+        )
     return {"shards": str(out), "n": n, "encoder_digest": session.digest, "inputs": inputs}
 
 
 def encoded_batches(
     session: OrtEncoder, split: Split, *, progress: Progress = SILENT
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Features (m, C, h, w) and labels (m,) of a split, in order, a batch at a time.
+    """Features (m, C, h, w) as the cloud reads them, and labels (m,), of a split in order, batch by batch.
 
     Raises ``PrivynetError`` when a feature is not finite.
     """
-    done = 0
+    done, generator = 0, np.random.default_rng()
     with progress.task(f"encoding {split.name}", len(split)) as task:
         for images in split.batches(session.input_size):
-            features = session.encode(images)
+            features = session.encode(images, generator=generator)
             finite = np.isfinite(features).all(axis=(1, 2, 3))
             if not finite.all():
                 image = int(split.indices[done + int(np.argmin(finite))])

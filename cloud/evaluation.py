@@ -24,7 +24,7 @@ def evaluate(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Run both halves in ONNX Runtime over the source's ``test`` split.
+    """Run both halves in ONNX Runtime over the source's ``test`` split, with fresh noise where there is any.
 
     Returns ``accuracy`` (top-1, a score), ``per_class`` ({class: its accuracy as a score, or ``None`` where
     it has no test image}), ``confusion`` (counts, [true class][answer]), ``payload_bytes``, ``seed`` (of the
@@ -72,7 +72,7 @@ def evaluate(
         "accuracy": Score.mean(correct, seed).document(),
         "per_class": per_class,
         "confusion": confusion.tolist(),
-        "payload_bytes": 4 * int(np.prod(encoder.feature_shape)),
+        "payload_bytes": encoder.payload_bytes,
         "seed": seed,
         "inputs": {
             "artifact": opened.manifest.digest,

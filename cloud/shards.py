@@ -1,7 +1,7 @@
 """Encoded data sets on disk.
 
 A folder with ``index.json`` and ``shard-00000.safetensors`` onwards. A shard holds ``features``, float32
-(n, C, h, w) as they left the device, and ``labels``, int64 (n,). safetensors, because its layout is
+(n, C, h, w) as read from what left the device, and ``labels``, int64 (n,). safetensors, because its layout is
 documented and small (a JSON header, then the numbers), because it can be memory-mapped, so a set may be
 larger than the memory, and because reading it executes nothing, which a pickle may.
 """
@@ -48,7 +48,8 @@ class ShardFile(_Model):
 
 class ShardIndex(_Model):
     """What ``index.json`` says. ``encoder_digest`` is the spec's salted digest, which tells nothing of the
-    channels; ``data_digest`` is the data set's; ``inputs`` holds the digests of what was encoded with."""
+    channels; ``payload_format`` is how features lie in the shards, ``payload_bytes`` what left the device for
+    one image; ``data_digest`` is the data set's; ``inputs`` holds the digests of what was encoded with."""
 
     schema_version: int
     kind: Literal["shards"]
@@ -103,17 +104,19 @@ def write_shards(
     batches: Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]],
     *,
     feature_shape: tuple[int, int, int],
+    payload_bytes: int | None = None,
     shard_bytes: int = SHARD_BYTES,
     header: Mapping[str, Any],
 ) -> int:
     """Fill ``folder`` with shards and their index; the number of images is returned.
 
     ``batches`` gives features (m, C, h, w) and labels (m,); ``header`` the index's ``encoder_digest``,
-    ``classes``, ``split``, ``data_digest`` and ``inputs``. One shard is in memory at a time. The caller makes
+    ``classes``, ``split``, ``data_digest`` and ``inputs``; ``payload_bytes`` is what left the device for one
+    image (default: the features as float32). One shard is in memory at a time. The caller makes
     the folder appear atomically (``artifacts.new_folder``). Raises ``InputError`` when there is no image.
     """
-    payload_bytes = 4 * int(np.prod(feature_shape))
-    capacity = max(1, shard_bytes // payload_bytes)
+    feature_bytes = 4 * int(np.prod(feature_shape))
+    capacity = max(1, shard_bytes // feature_bytes)
     features, labels = np.empty((capacity, *feature_shape), np.float32), np.empty(capacity, np.int64)
     shards: list[dict[str, Any]] = []
     filled = 0
@@ -141,7 +144,7 @@ def write_shards(
     body = {
         **header,
         "payload_format": "float32",
-        "payload_bytes": payload_bytes,
+        "payload_bytes": feature_bytes if payload_bytes is None else payload_bytes,
         "feature_shape": list(feature_shape),
         "dtype": "float32",
         "n": n,

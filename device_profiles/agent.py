@@ -145,21 +145,21 @@ def open_session(model: Path, threads: int) -> Any:
 
 
 def random_inputs(session: Any, seed: int) -> dict[str, Any]:
-    """Seeded random data for the model's one input."""
-    inputs = session.get_inputs()
-    if len(inputs) != 1:
-        raise ModelFault(f"it has {len(inputs)} inputs, and exactly one is allowed")
-    (described,) = inputs
-    if not all(isinstance(size, int) for size in described.shape):
-        raise ModelFault(f"its input {described.name} has the open shape {described.shape}")
-    if described.type not in DTYPES:
-        raise ModelFault(f"its input {described.name} is {described.type}, allowed: {', '.join(DTYPES)}")
+    """Seeded random data for all inputs: an image's integers, standard normal noise for floats."""
     generator = np.random.default_rng(seed)
-    dtype = np.dtype(DTYPES[described.type])
-    if dtype.kind == "f":
-        return {described.name: generator.random(described.shape).astype(dtype)}
-    top = 256 if dtype == np.uint8 else 128
-    return {described.name: generator.integers(0, top, described.shape).astype(dtype)}
+    inputs = {}
+    for described in session.get_inputs():
+        if not all(isinstance(size, int) for size in described.shape):
+            raise ModelFault(f"its input {described.name} has the open shape {described.shape}")
+        if described.type not in DTYPES:
+            raise ModelFault(f"its input {described.name} is {described.type}, allowed: {', '.join(DTYPES)}")
+        dtype = np.dtype(DTYPES[described.type])
+        if dtype.kind == "f":
+            values = generator.standard_normal(described.shape)
+        else:
+            values = generator.integers(0, 256 if dtype == np.uint8 else 128, described.shape)
+        inputs[described.name] = values.astype(dtype)
+    return inputs
 
 
 def measure(arguments: argparse.Namespace) -> None:

@@ -41,10 +41,10 @@ def bench(
     min_seconds: float = 5.0,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Latency and memory of a single-input ONNX model with a static shape, batch as in the file.
+    """Latency and memory of an ONNX model whose inputs have static shapes, batch as in the file.
 
     Each session is a new process: load, first run, warm-up of at least 0.5 s, then at least 100 runs and
-    ``min_seconds`` (at most 60 s). The input is seeded random data. Keys of the result: ``latency_ms``
+    ``min_seconds`` (at most 60 s). Inputs are seeded random data. Keys of the result: ``latency_ms``
     {``min``, ``median``, ``p90``, ``iqr``, ``n``, and ``p99`` where n carries it} over all runs; ``load_ms``
     and ``first_ms`` (medians over sessions); ``peak_rss_kb`` (largest; null where unreadable); ``sessions``;
     ``machine``; ``model_sha256``; ``protocol``; ``flags`` [{``code``, ``disqualifying``, ``message``}]; and

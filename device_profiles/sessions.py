@@ -128,7 +128,7 @@ def _understand(line: bytes, on_running: Callable[[int, float], None]) -> Sessio
         ) from error
     if kind == "error" and fault == "model":
         raise InputError(
-            f"the model cannot be timed: {message}", hint="give a single-input ONNX file of static shape"
+            f"the model cannot be timed: {message}", hint="give an ONNX file whose inputs have static shapes"
         )
     if kind == "error":
         raise PrivynetError(f"the measuring process failed: {message}")

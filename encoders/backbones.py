@@ -10,10 +10,8 @@ weights are used. ``mean`` and ``std`` are one number, or three with ``/`` betwe
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import importlib.util
-import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, unknown
 from . import bundled
+from .state_dicts import fill, read_weights, state_digest
 
 Triple = tuple[float, float, float]
 
@@ -106,7 +105,7 @@ def parse_backbone(
             f"backbone {text!r} has no kind",
             hint="write timm:NAME, torchvision:NAME, bundled or module:factory",
         )
-    if kind not in KINDS and "." not in kind and importlib.util.find_spec(kind) is None:
+    if kind not in KINDS and not _is_module(kind):
         raise unknown("kind of backbone", kind, [*KINDS, "package.module:factory"])
     if not name:
         raise InputError(f"backbone {text!r} has no name behind the colon")
@@ -127,15 +126,30 @@ def parse_backbone(
     return replace(parsed, arguments=tuple(sorted(extra.items())))
 
 
+def _is_module(kind: str) -> bool:
+    """Whether a kind may be the name of a module; whether one in a package exists, importing it shows."""
+    if not all(part.isidentifier() for part in kind.split(".")):
+        return False
+    if kind == "__main__":
+        raise InputError(
+            "a backbone in __main__ cannot be found again", hint="put the factory into a module of its own"
+        )
+    return "." in kind or importlib.util.find_spec(kind) is not None
+
+
 def load_backbone(name: BackboneName, *, shapes_only: bool = False) -> Backbone:
     """Build a backbone, in evaluation mode, with its weights; or, quickly, its shapes only (meta device).
+
+    Its name holds the absolute path of a weights file, so that it is found from any folder.
 
     Raises:
         InputError: the network is unknown, its arguments or weights do not fit, or its pre-trained weights
             cannot be had here.
     """
     constructor, mean, std, native_size = _constructor(name)
-    file_given = name.weights not in (None, RANDOM)
+    file_given = name.weights is not None and name.weights != RANDOM
+    if file_given:
+        name = replace(name, weights=str(Path(str(name.weights)).expanduser().absolute()))
     if file_given and name.kind != "bundled" and not (name.mean and name.std):
         raise InputError(
             f"weights={name.weights} were given without their preprocessing",
@@ -148,23 +162,13 @@ def load_backbone(name: BackboneName, *, shapes_only: bool = False) -> Backbone:
     digest = None
     if not shapes_only:
         if name.weights != RANDOM:
-            _fill(
+            fill(
                 module,
                 _weights(name),
                 source=name.weights or f"the pre-trained weights of {name.architecture}",
             )
         digest = state_digest(module)
     return Backbone(name, module.eval().requires_grad_(False), mean, std, native_size, digest)
-
-
-def state_digest(module: nn.Module) -> str:
-    """SHA-256 (hex) over the names, types, shapes and bytes of a module's tensors; no batch counters."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        if not name.endswith("num_batches_tracked"):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _triple(key: str, text: str) -> Triple:
@@ -280,54 +284,3 @@ def _weights(name: BackboneName) -> Mapping[str, Tensor]:
             f"the pre-trained weights of {name.architecture} cannot be fetched", hint=hint
         ) from error
     raise InputError(f"backbone {name.architecture} has no weights", hint=hint)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a state dict saved by torch; never runs code from it.
-
-    Raises:
-        InputError: the file is missing or holds something else.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise InputError(f"weights file {str(path)!r} does not exist")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"weights file {str(path)!r} is not a safetensors file: {error}") from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"weights file {str(path)!r} is not a plain state dict", hint="save it as safetensors"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"weights file {str(path)!r} holds no state dict", hint="save model.state_dict()")
-    return state
-
-
-def _fill(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
-    own = module.state_dict()
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    foreign = [name for name in state if name not in own]
-    shapes = [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
-        for name in own
-        if name in state and own[name].shape != state[name].shape
-    ]
-    if missing or foreign or shapes:
-        faults = (
-            [f"{name} is missing" for name in missing]
-            + shapes
-            + [f"{name} is not part of the network" for name in foreign]
-        )
-        raise InputError(
-            f"weights do not fit: {faults[0]}" + (f" and {len(faults) - 1} more" if len(faults) > 1 else ""),
-            hint=f"{source} must come from the same network",
-        )
-    module.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, strict=False)

@@ -7,10 +7,9 @@ to stay small and are used in single precision.
 
 from __future__ import annotations
 
-import json
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -60,13 +59,6 @@ class Plain8(nn.Module):
 
 
 def weights_path(name: str = NAMES[0]) -> Path:
-    """Where the weights of a bundled backbone lie (a safetensors file, float16)."""
+    """Where the weights of a bundled backbone lie (a safetensors file, float16), their card (JSON) beside."""
     with as_file(files(__package__) / "weights" / f"{name}.safetensors") as path:
         return path
-
-
-def card(name: str = NAMES[0]) -> dict[str, Any]:
-    """The backbone's card: data, recipe, score and SHA-256 of the weights file."""
-    text = (files(__package__) / "weights" / f"{name}.json").read_text(encoding="utf-8")
-    document: dict[str, Any] = json.loads(text)
-    return document

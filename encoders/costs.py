@@ -9,6 +9,7 @@ graph's constants in float32, bytes / 1024, normalisation folded into the convol
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,8 @@ import torch
 from torch import fx, nn
 
 from .operators import Kind, kind_of, module_of
-from .tracing import gives_tensor, trace
+from .shapes import gives_tensor
+from .tracing import trace
 
 KernelKind = Literal["conv3x3s1", "conv", "pointwise", "depthwise", "linear", "pool", "elementwise", "move"]
 
@@ -142,11 +144,13 @@ def _is_view(node: fx.Node) -> bool:
     )
 
 
-def _shares_memory(node: fx.Node, dying: set[fx.Node]) -> fx.Node | None:
-    """The input whose memory also holds the output: a view's, or elementwise work's that dies here."""
+def _shares_memory(node: fx.Node, held: Container[fx.Node], dying: set[fx.Node]) -> fx.Node | None:
+    """The input, of those ``held``, whose memory also holds the output: a view's, or elementwise work's that
+    dies here."""
     kind = kind_of(node)
     if kind is Kind.PAD or _is_view(node):
-        return node.all_input_nodes[0]
+        source = node.all_input_nodes[0]
+        return source if source in held else None
     if kind in (Kind.ACTIVATION, Kind.COMBINE, Kind.NORMALISATION):
         for source in node.all_input_nodes:
             if source in dying and _bytes(source) == _bytes(node):
@@ -167,7 +171,7 @@ def _peak_bytes(graph: fx.Graph) -> int:
         dying = {
             source for source in node.all_input_nodes if source in holder and last_use[source] == position
         }
-        shared = _shares_memory(node, dying)
+        shared = _shares_memory(node, holder, dying)
         holder[node] = node if shared is None else holder[shared]
         until[holder[node]] = max(until.get(holder[node], 0), last_use[node])
         peak = max(peak, sum(_bytes(tensor) for tensor in until))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Container
 
 from torch import fx
 
 from ..errors import unknown
 from .operators import Kind, kind_of
-from .tracing import gives_tensor
+from .shapes import gives_tensor
 
 _NO_CUT = (Kind.INPUT, Kind.OUTPUT, Kind.PAD)
 _TAKES_ACTIVATION = (Kind.CONVOLUTION, Kind.NORMALISATION, Kind.COMBINE)
@@ -25,10 +26,21 @@ def cut_nodes(traced: fx.GraphModule) -> dict[str, fx.Node]:
         if node is not None and (following is None or not _is_one_kernel(node, following))
     ]
     paths = [node.meta.get("path") for node in kept]
-    return {
-        path if path and paths.count(path) == 1 else node.name: node
-        for node, path in zip(kept, paths, strict=True)
-    }
+    unique = {path for path in paths if path and paths.count(path) == 1}
+    named: dict[str, fx.Node] = {}
+    for node, path in zip(kept, paths, strict=True):
+        # A function's name may be another module's path.
+        named[
+            path if path is not None and path in unique else _free_name(node.name, unique | named.keys())
+        ] = node
+    return named
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    free, number = name, 1
+    while free in taken:
+        free, number = f"{name}_{number}", number + 1
+    return free
 
 
 def find_cut(traced: fx.GraphModule, name: str) -> fx.Node:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from ..errors import InputError
-from .backbones import Backbone, BackboneName, load_backbone, parse_backbone
+from .adapted import adapted_graph, parameters_digest, read_adapted
+from .backbones import RANDOM, Backbone, load_backbone, parse_backbone
 from .costs import Costs, graph_costs
-from .spec import EncoderSpec, new_salt
+from .payload import Payload, sent
+from .spec import Adapted, EncoderSpec, new_salt
 from .splitter import Splitter
 
 _BATCH = 128
@@ -22,7 +27,8 @@ _BATCH = 128
 class Encoder(nn.Module):
     """A frozen encoder.
 
-    Input: uint8 (N, input_size, input_size, 3), RGB as a camera gives it. Output: float32 (N, C, h, w).
+    Input: uint8 (N, input_size, input_size, 3), RGB as a camera gives it. What leaves the device: the
+    features (C, h, w), with noise where the spec has any, in the spec's payload format.
     """
 
     def __init__(self, spec: EncoderSpec, graph_module: fx.GraphModule) -> None:
@@ -43,45 +49,126 @@ class Encoder(nn.Module):
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of the output of one image."""
+        """(C, h, w) of the features of one image."""
         output = next(node for node in self.graph_module.graph.nodes if node.op == "output")
         _, channels, height, width = output.all_input_nodes[0].meta["shape"]
         return channels, height, width
 
     @property
-    def costs(self) -> Costs:
-        """The costs of one image."""
-        return graph_costs(self.graph_module)
+    def noise_std(self) -> float:
+        """Standard deviation of the noise on each value; 0 for none."""
+        return self.spec.noise_std
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features of uint8 images; shapes as above."""
+    @property
+    def payload(self) -> Payload:
+        """The format of what leaves the device."""
+        return self.spec.payload
+
+    @property
+    def payload_bytes(self) -> int:
+        """What leaves the device for one image."""
+        return self.payload.bytes(self.feature_shape)
+
+    @property
+    def costs(self) -> Costs:
+        """The costs of one image.
+
+        ``payload_bytes`` is that of the payload format. The operations that add noise and quantise, a few per
+        value of the features, are not counted, nor is what memory they take beside the network's.
+        """
+        return replace(graph_costs(self.graph_module), payload_bytes=self.payload_bytes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images, uint8 or float of 0 to 255, (n, H, H, 3) -> float32 (n, C, h, w), without noise, not
+        quantised; differentiable in the images."""
         features: Tensor = self.graph_module(images)
         return features
 
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What leaves the device for images (n, H, H, 3).
+
+        ``noise``: standard normal float32 (n, C, h, w), scaled by ``noise_std`` here; none counts as zeros.
+        The result is float32 (n, C, h, w) for a payload of 32 bits, uint8 (n, C, h, w) for 8, uint8
+        (n, payload_bytes) for 4 and 2. Raises ``ValueError`` for noise where the spec has none.
+        """
+        features = self.features(images)
+        if noise is not None:
+            if not self.noise_std:
+                raise ValueError("this encoder adds no noise")
+            features = features + noise * self.noise_std
+        return sent(features, self.payload)
+
     @torch.inference_mode()
-    def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features (float32 (n, C, h, w)) of images (uint8 (n, H, W, 3)), in batches."""
+    def send(self, images: NDArray[np.uint8], noise: NDArray[np.float32] | None = None) -> NDArray[Any]:
+        """``forward`` for arrays, in batches."""
         device = next(self.graph_module.buffers()).device
-        parts = [
-            self(torch.from_numpy(images[at : at + _BATCH]).to(device)).cpu().contiguous().numpy()
-            for at in range(0, len(images), _BATCH)
-        ]
-        return np.concatenate(parts) if parts else np.empty((0, *self.feature_shape), np.float32)
+        result = np.empty((len(images), *self.payload.sent_shape(self.feature_shape)), self.payload.dtype)
+        for at in range(0, len(images), _BATCH):
+            part = slice(at, at + _BATCH)
+            added = None if noise is None else torch.from_numpy(noise[part]).to(device)
+            result[part] = self(torch.from_numpy(images[part]).to(device), added).cpu().numpy()
+        return result
+
+    def encode(
+        self, images: NDArray[np.uint8], *, generator: np.random.Generator | None = None
+    ) -> NDArray[np.float32]:
+        """Images (n, H, H, 3) -> features (n, C, h, w) as the cloud reads them: with noise, dequantised.
+
+        Noise is drawn from ``generator``; without one, from a fresh one of the operating system's entropy.
+        """
+        noise = None
+        if self.noise_std:
+            generator = np.random.default_rng() if generator is None else generator
+            noise = generator.standard_normal((len(images), *self.feature_shape), np.float32)
+        return self.payload.decode(self.send(images, noise), self.feature_shape)
+
+    def sending(self, *, payload: Payload | None = None, noise_std: float | None = None) -> Encoder:
+        """The same network with another payload or noise, as a new spec.
+
+        Raises:
+            InputError: a negative or infinite ``noise_std``.
+        """
+        if noise_std is not None and not 0 <= noise_std < math.inf:
+            raise InputError(f"noise_std is {noise_std:g}", hint="give 0 or more")
+        changes: dict[str, Any] = {} if payload is None else {"payload": payload}
+        changes |= {} if noise_std is None else {"noise_std": float(noise_std)}
+        return Encoder(self.spec.model_copy(update=changes), self.graph_module)
+
+    def adapt(self, state: Mapping[str, Tensor], *, method: Literal["nopeek"], alpha: float) -> Encoder:
+        """A new encoder with other weights: all of ``graph_module``'s parameters, by their names there.
+
+        ``method`` and ``alpha`` say how they came to be. Normalisation that was not folded keeps its running
+        statistics.
+
+        Raises:
+            InputError: a tensor is missing, foreign, of another shape, or not finite.
+        """
+        graph_module = adapted_graph(self.graph_module, state, source="the adapted weights")
+        adapted = Adapted(method=method, alpha=alpha, digest=parameters_digest(graph_module))
+        spec = self.spec.model_copy(update={"adapted": adapted, "adapted_weights": None})
+        return Encoder(spec, graph_module)
 
 
 def make_encoder(
-    splitter: Splitter, *, cut: str, channels: Sequence[int] | None = None, salt: str | None = None
+    splitter: Splitter,
+    *,
+    cut: str,
+    channels: Sequence[int] | None = None,
+    payload: Payload | None = None,
+    noise_std: float = 0.0,
+    salt: str | None = None,
 ) -> Encoder:
     """The encoder of a loaded backbone at ``cut`` with ``channels`` (default: all), as a new spec.
 
     Raises:
-        InputError: no such cut or channels, or a backbone of shapes only.
+        InputError: no such cut or channels, a backbone of shapes only, or a negative ``noise_std``.
     """
     backbone = splitter.backbone
     if backbone.weights_digest is None:
         raise InputError("an encoder needs the backbone's weights, not its shapes only")
     kept = tuple(range(splitter.cut(cut).channels)) if channels is None else tuple(channels)
     graph_module, gathers = splitter.graph(cut, kept)
+    weights = backbone.name.weights
     spec = EncoderSpec(
         backbone=backbone.name.architecture,
         weights_digest=backbone.weights_digest,
@@ -92,43 +179,55 @@ def make_encoder(
         channels=kept,
         gathers=gathers,
         salt=salt or new_salt(),
-        weights=backbone.name.weights,
+        # Absolute, so that the spec is also found from another folder.
+        weights=weights if weights in (None, RANDOM) else str(Path(weights).resolve()),
     )
-    return Encoder(spec, graph_module)
+    return Encoder(spec, graph_module).sending(payload=payload, noise_std=noise_std)
 
 
 def build_encoder(
-    spec: EncoderSpec, *, weights: str | None = None, allowed_code: Collection[str] = ()
+    spec: EncoderSpec,
+    *,
+    weights: str | None = None,
+    adapted_weights: str | None = None,
+    allowed_code: Collection[str] = (),
 ) -> Encoder:
     """Rebuild the encoder of a spec; twice gives equal weights.
 
-    ``weights`` says where the weights lie if not where the spec says. ``allowed_code`` holds the
-    ``module:factory`` names that may be imported: a document alone never gets code imported.
+    ``weights`` and ``adapted_weights`` say where these lie if not where the spec says. ``allowed_code`` holds
+    the ``module:factory`` names that may be imported: a document alone never gets code imported.
 
     Raises:
         InputError: weights of another digest, or a spec that does not fit its backbone.
     """
-    return _rebuild(spec, load_backbone(_named(spec, weights, allowed_code)))
+    if adapted_weights is not None and spec.adapted is None:
+        raise InputError("the encoder was not adapted", hint="leave out --adapted-weights")
+    backbone = load_spec_backbone(spec, weights=weights, allowed_code=allowed_code)
+    graph_module, gathers = Splitter(backbone, spec.input_size).graph(spec.cut, spec.channels)
+    if gathers != spec.gathers:
+        raise InputError(f"the spec says {spec.gathers} gathers, the encoder has {gathers}")
+    if spec.adapted is not None:
+        file = adapted_weights or spec.adapted_weights
+        graph_module = read_adapted(graph_module, file, digest=spec.adapted.digest)
+    return Encoder(spec, graph_module)
 
 
-def _named(spec: EncoderSpec, weights: str | None, allowed_code: Collection[str]) -> BackboneName:
+def load_spec_backbone(
+    spec: EncoderSpec, *, weights: str | None = None, allowed_code: Collection[str] = ()
+) -> Backbone:
+    """The backbone that a spec was made from; arguments and errors as for ``build_encoder``."""
     name = parse_backbone(spec.backbone)
     if name.is_factory and f"{name.kind}:{name.name}" not in allowed_code:
         raise InputError(
             f"the spec names code to import, {name.kind}:{name.name}",
             hint="repeat it with --backbone to allow that",
         )
-    return replace(name, weights=weights or spec.weights, mean=spec.mean, std=spec.std)
-
-
-def _rebuild(spec: EncoderSpec, backbone: Backbone) -> Encoder:
+    found = replace(name, weights=weights or spec.weights, mean=spec.mean, std=spec.std)
+    backbone = load_backbone(found)
     if backbone.weights_digest != spec.weights_digest:
         raise InputError(
             f"weights of {spec.backbone} have digest {str(backbone.weights_digest)[:12]}…, the spec says "
             f"{spec.weights_digest[:12]}…",
             hint="give the file that the encoder was made from with --weights",
         )
-    graph_module, gathers = Splitter(backbone, spec.input_size).graph(spec.cut, spec.channels)
-    if gathers != spec.gathers:
-        raise InputError(f"the spec says {spec.gathers} gathers, the encoder has {gathers}")
-    return Encoder(spec, graph_module)
+    return backbone

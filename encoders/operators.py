@@ -211,9 +211,29 @@ def _kind_of_mean(node: fx.Node) -> Kind:
 
 def new_module(traced: fx.GraphModule, target: str, module: nn.Module) -> str:
     """Add a module under ``target``, or the first free name like it; returns the name."""
-    taken = {name for name, _ in traced.named_modules()}
-    free, number = target, 1
-    while free in taken:
-        free, number = f"{target}_{number}", number + 1
+    free = _free_name(traced, target)
     traced.add_submodule(free, module)
     return free
+
+
+def new_buffer(traced: fx.GraphModule, name: str, value: torch.Tensor) -> str:
+    """Add a constant under ``name``, or the first free name like it; returns the name."""
+    free = _free_name(traced, name)
+    traced.register_buffer(free, value)
+    return free
+
+
+def _free_name(traced: fx.GraphModule, target: str) -> str:
+    free, number = target, 1
+    while _is_taken(traced, free):
+        free, number = f"{target}_{number}", number + 1
+    return free
+
+
+def _is_taken(traced: fx.GraphModule, target: str) -> bool:
+    owner: object = traced
+    for name in target.split("."):
+        if not hasattr(owner, name):
+            return False
+        owner = getattr(owner, name)
+    return True

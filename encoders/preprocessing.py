@@ -6,6 +6,7 @@ import torch
 from torch import fx
 
 from .backbones import Triple
+from .operators import new_buffer
 
 
 def with_preprocessing(
@@ -19,18 +20,16 @@ def with_preprocessing(
     values = graph.call_method(
         "to", (planes,), {"dtype": torch.float32, "memory_format": torch.contiguous_format}
     )
-    scaled = graph.call_function(torch.mul, (values, graph.get_attr("scale")))
-    result = graph.call_function(torch.add, (scaled, graph.get_attr("shift")))
+    std_values = torch.tensor(std, dtype=torch.float64)
+    scale = (1 / (255 * std_values)).float().view(1, 3, 1, 1)
+    shift = (-torch.tensor(mean, dtype=torch.float64) / std_values).float().view(1, 3, 1, 1)
+    scaled = graph.call_function(torch.mul, (values, graph.get_attr(new_buffer(encoder, "scale", scale))))
+    result = graph.call_function(torch.add, (scaled, graph.get_attr(new_buffer(encoder, "shift", shift))))
     images.meta.update(shape=(1, input_size, input_size, 3), dtype=torch.uint8)
     planes.meta.update(shape=(1, 3, input_size, input_size), dtype=torch.uint8)
     for node in (values, scaled, result):
         node.meta.update(shape=(1, 3, input_size, input_size))
 
-    std_values = torch.tensor(std, dtype=torch.float64)
-    encoder.register_buffer("scale", (1 / (255 * std_values)).float().view(1, 3, 1, 1))
-    encoder.register_buffer(
-        "shift", (-torch.tensor(mean, dtype=torch.float64) / std_values).float().view(1, 3, 1, 1)
-    )
     copies: dict[fx.Node, fx.Node] = {}
     for node in encoder.graph.nodes:
         copies[node] = (

@@ -6,11 +6,11 @@ import hashlib
 import json
 import secrets
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..artifacts import read_document, write_document
+from ..artifacts import Payload, read_document, write_document
 from ..errors import InputError
 
 KIND = "encoder-spec"
@@ -24,8 +24,20 @@ def new_salt() -> str:
     return secrets.token_hex(16)
 
 
+class Adapted(BaseModel):
+    """That the encoder's weights were trained further after slicing, and which they are now."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["nopeek"]
+    alpha: float = Field(ge=0, allow_inf_nan=False)
+    """The weight of distance correlation in the loss."""
+    digest: _Digest
+    """SHA-256 over the adapted tensors (``adapted.parameters_digest``)."""
+
+
 class EncoderSpec(BaseModel):
-    """Backbone, cut, channels, preprocessing and payload of one encoder.
+    """Backbone, cut, channels, preprocessing, noise and payload of one encoder.
 
     The digest is salted, so that the kept channels cannot be found by trying them against it.
     """
@@ -45,10 +57,21 @@ class EncoderSpec(BaseModel):
     """The kept channels of the cut, in the order of the encoder's output."""
     gathers: int = Field(default=0, ge=0)
     """How many gathers slicing could not avoid."""
-    payload: Literal["float32"] = "float32"
+    payload: Payload = Payload()
+    noise_std: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Standard deviation of the Gaussian noise that is added to each value before it is quantised."""
+    adapted: Adapted | None = None
     salt: str = Field(pattern=r"^[0-9a-f]{32}$")
     weights: str | None = None
     """Where the weights were read on the machine that wrote this: not part of the digest, never shipped."""
+    adapted_weights: str | None = None
+    """Where the adapted weights lie: a path, ``read`` takes it from the spec file's folder if it is relative.
+    Not part of the digest, never shipped."""
+
+    @field_validator("payload", mode="before")
+    @classmethod
+    def _as_it_was_first_written(cls, payload: object) -> object:
+        return Payload() if payload == "float32" else payload
 
     @field_validator("channels")
     @classmethod
@@ -57,15 +80,21 @@ class EncoderSpec(BaseModel):
             raise ValueError("channels must differ from each other")
         return channels
 
+    @model_validator(mode="after")
+    def _hint_of_something(self) -> Self:
+        if self.adapted_weights is not None and self.adapted is None:
+            raise ValueError("adapted_weights without adapted")
+        return self
+
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over the canonical JSON of all fields but ``weights``."""
-        fields = self.model_dump(mode="json", exclude={"weights"})
+        """SHA-256 (hex) over the canonical JSON of all fields but ``weights`` and ``adapted_weights``."""
+        fields = self.model_dump(mode="json", exclude={"weights", "adapted_weights"})
         return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def for_shipping(self) -> EncoderSpec:
         """The same spec without what belongs to this machine."""
-        return self.model_copy(update={"weights": None})
+        return self.model_copy(update={"weights": None, "adapted_weights": None})
 
     def document(self) -> dict[str, Any]:
         """The JSON form, without the document's header."""
@@ -78,7 +107,12 @@ class EncoderSpec(BaseModel):
     @classmethod
     def read(cls, path: Path) -> EncoderSpec:
         """Read a spec. Raises ``InputError`` when the file is none, or of another schema version."""
-        return cls.from_document(read_document(path, KIND), source=str(path))
+        spec = cls.from_document(read_document(path, KIND), source=str(path))
+        if spec.adapted_weights is None:
+            return spec
+        # An absolute path stays what it is.
+        found = path.parent.resolve() / spec.adapted_weights
+        return spec.model_copy(update={"adapted_weights": str(found)})
 
     @classmethod
     def from_document(cls, document: dict[str, Any], *, source: str = "the spec") -> EncoderSpec:

@@ -10,10 +10,11 @@ from torch import fx
 
 from ..errors import InputError
 from .backbones import Backbone
+from .channel_moves import Channels
 from .costs import Costs, graph_costs
 from .cuts import cut_nodes, find_cut
 from .preprocessing import with_preprocessing
-from .slicing import Channels, slice_encoder, ungathered_order
+from .slicing import slice_encoder, ungathered_order
 from .tracing import trace
 
 INPUT_SIZES = (8, 1024)

@@ -7,25 +7,57 @@ and export all start from it.
 
 from __future__ import annotations
 
-import copy
 import operator
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
 from .folding import fold_normalisation
-from .operators import Kind, kind_of, module_of, new_module
-
-Shape = tuple[int, ...]
+from .in_place import make_pure, pure_module
+from .operators import module_of, new_module
+from .shapes import fix_sizes, record_shapes
 
 _NOTHING_AT_INFERENCE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+_MAY_RAISE = (
+    TypeError,
+    RuntimeError,
+    ValueError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+)
+"""What a network raises that is run on something else than it was written for."""
+
 _STOCHASTIC_DEPTH = ("StochasticDepth", "DropPath")
 
 
+class _Proxy(fx.Proxy):
+    """Traces ``x += 1`` as what it is; plain proxies trace ``x + 1``, as if nobody else read ``x``."""
+
+    def _in_place(self, name: str, other: Any) -> fx.Proxy:
+        changing = getattr(operator, f"i{name}")
+        return self.tracer.create_proxy("call_function", changing, (self, other), {}, name=name)
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self._in_place("add", other)
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self._in_place("sub", other)
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self._in_place("mul", other)
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self._in_place("truediv", other)
+
+
 class _Tracer(fx.Tracer):
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # Subclasses of convolutions and normalisations (timm's) have control flow that does not trace, and
         # their weights are sliced as those of their base class.
@@ -49,10 +81,10 @@ def trace(module: nn.Module, input_size: int, *, name: str = "the network") -> f
     tracer = _Tracer()
     try:
         graph = tracer.trace(module)
-    except (fx.proxy.TraceError, TypeError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+    except (fx.proxy.TraceError, *_MAY_RAISE) as error:
         raise InputError(
-            f"{name} cannot be traced: {first}", hint="its control flow must not depend on the image"
+            f"{name} cannot be traced: {_first_line(error)}",
+            hint="its control flow must not depend on the image",
         ) from error
     traced = fx.GraphModule(tracer.root, graph)
     for node in traced.graph.nodes:
@@ -60,17 +92,16 @@ def trace(module: nn.Module, input_size: int, *, name: str = "the network") -> f
         node.meta["path"] = stack[-1][0] if stack else None
     _drop_what_does_nothing(traced)
     try:
-        _propagate_shapes(traced, input_size)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        first = str(error).strip().splitlines()[0]
+        record_shapes(traced, input_size)
+    except _MAY_RAISE as error:
         raise InputError(
-            f"{name} does not take images of {input_size}x{input_size}: {first}",
+            f"{name} does not take images of {input_size}x{input_size}: {_first_line(error)}",
             hint="give another --input-size",
         ) from error
-    _fix_sizes(traced)
+    make_pure(traced)
+    fix_sizes(traced, input_size)
     _split_normalisation_and_activation(traced)
     _make_padding_explicit(traced)
-    _forbid_in_place(traced)
     fold_normalisation(traced)
     traced.delete_all_unused_submodules()
     traced.graph.lint()
@@ -78,51 +109,8 @@ def trace(module: nn.Module, input_size: int, *, name: str = "the network") -> f
     return traced
 
 
-def _propagate_shapes(traced: fx.GraphModule, input_size: int) -> None:
-    """Write every tensor's shape to ``node.meta["shape"]`` (a tuple of shapes where a node gives several)."""
-    recorder = _ShapeRecorder(traced)
-    state = {
-        f"traced.{name}": torch.empty_like(tensor, device="meta")
-        for name, tensor in (*traced.named_parameters(), *traced.named_buffers())
-    }
-    images = torch.empty((1, 3, input_size, input_size), device="meta")
-    with torch.no_grad():
-        torch.func.functional_call(recorder, state, (images,))
-
-
-class _ShapeRecorder(nn.Module):
-    def __init__(self, traced: fx.GraphModule) -> None:
-        super().__init__()
-        self.traced = traced
-
-    def forward(self, images: Tensor) -> Any:
-        return _RecordingInterpreter(self.traced).run(images)
-
-
-class _RecordingInterpreter(fx.Interpreter):
-    def run_node(self, n: fx.Node) -> Any:
-        # Meta kernels of activations are slow (some run as a dozen decomposed ones) and change no shape.
-        unchanged = kind_of(n) is Kind.ACTIVATION
-        result = self.fetch_args_kwargs_from_env(n)[0][0] if unchanged else super().run_node(n)
-        if isinstance(result, Tensor):
-            n.meta["shape"] = tuple(result.shape)
-        elif isinstance(result, tuple | list) and result and all(isinstance(item, Tensor) for item in result):
-            n.meta["shape"] = tuple(tuple(item.shape) for item in result)
-        else:
-            n.meta.pop("shape", None)
-            n.meta["value"] = result
-        return result
-
-
-def gives_tensor(node: fx.Node) -> bool:
-    """Whether a node gives one tensor (not a size, a number or several tensors)."""
-    shape = node.meta.get("shape")
-    return isinstance(shape, tuple) and (not shape or isinstance(shape[0], int))
-
-
-def channels_of(node: fx.Node) -> int:
-    """The length of axis 1 of a node's tensor."""
-    return int(node.meta["shape"][1])
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _drop_what_does_nothing(traced: fx.GraphModule) -> None:
@@ -137,34 +125,6 @@ def _drop_what_does_nothing(traced: fx.GraphModule) -> None:
         if nothing:
             node.replace_all_uses_with(node.args[0])
             traced.graph.erase_node(node)
-    traced.graph.eliminate_dead_code()
-
-
-def _fix_sizes(traced: fx.GraphModule) -> None:
-    """Replace sizes computed from tensors by numbers; the batch by -1, as ``view`` understands it."""
-    for node in list(traced.graph.nodes):
-        if "value" not in node.meta or node.op in ("placeholder", "output", "get_attr"):
-            continue
-        value = node.meta["value"]
-        if isinstance(value, int) and not isinstance(value, bool):
-            node.replace_all_uses_with(-1 if _is_batch(node) else value)
-        elif isinstance(value, torch.Size):
-            for user in list(node.users):
-                if not _is_item(user):
-                    user.args = tuple(
-                        torch.Size((-1, *value[1:])) if argument is node else argument
-                        for argument in user.args
-                    )
-    traced.graph.eliminate_dead_code()
-
-
-def _is_item(node: fx.Node) -> bool:
-    return node.op == "call_function" and node.target is operator.getitem
-
-
-def _is_batch(node: fx.Node) -> bool:
-    size_call = node.op == "call_method" and node.target == "size" and node.args[1:] == (0,)
-    return size_call or (_is_item(node) and node.args[1:] == (0,))
 
 
 def _split_normalisation_and_activation(traced: fx.GraphModule) -> None:
@@ -186,7 +146,8 @@ def _split_normalisation_and_activation(traced: fx.GraphModule) -> None:
         if isinstance(activation, nn.Identity):
             continue
         with traced.graph.inserting_after(node):
-            acted = traced.graph.call_module(new_module(traced, f"{path}_act", activation), (node,))
+            act = new_module(traced, f"{path}_act", pure_module(activation))
+            acted = traced.graph.call_module(act, (node,))
         node.replace_all_uses_with(acted, delete_user_cb=lambda user, acted=acted: user is not acted)
         acted.meta.update(path=path, shape=node.meta["shape"])
 
@@ -237,18 +198,3 @@ def _make_padding_explicit(traced: fx.GraphModule) -> None:
             )
             node.args = (padded,)
         node.target = new_module(traced, f"{path}_conv", plain)
-
-
-def _forbid_in_place(traced: fx.GraphModule) -> None:
-    # Slices share memory with their tensor: an activation in place would change what others read.
-    for node in traced.graph.nodes:
-        if node.op == "call_module" and getattr(module_of(node), "inplace", False):
-            module = copy.copy(module_of(node))
-            setattr(module, "inplace", False)  # noqa: B010 - declared by the activations, not by Module
-            node.target = new_module(traced, f"{node.target}_pure", module)
-        if node.kwargs.get("inplace"):
-            node.kwargs = {**node.kwargs, "inplace": False}
-        if node.op == "call_method" and node.target in ("relu_", "add_", "mul_"):
-            node.target = str(node.target).rstrip("_")
-        if node.op == "call_function" and node.target in (operator.iadd, operator.imul):
-            node.target = operator.add if node.target is operator.iadd else operator.mul

@@ -6,59 +6,63 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..artifacts import file_digest, replace_file
+from ..artifacts import Payload, file_digest, replace_file
 from ..errors import NegativeResult, PrivynetError
+from .agreement import Agreement, compare
 
 if TYPE_CHECKING:
     import onnx
     from torch import Tensor, nn
 
 OPSET = 20
-MAX_ABSOLUTE_ERROR = 1e-3
-"""Parity fails above this, relative to the largest absolute output (or to 1, if that is larger)."""
 
 _PRODUCER = "privynet"
 
 
 def export_module(
     module: nn.Module,
-    example: Tensor,
+    example: Tensor | Sequence[Tensor],
     path: Path,
     *,
-    input_name: str,
+    input_name: str | Sequence[str],
     output_name: str,
     dynamic_batch: bool = False,
+    payload: Payload | None = None,
+    checks: Sequence[Sequence[NDArray[Any]]] = (),
 ) -> dict[str, Any]:
-    """Write ``module`` as ONNX and check it against torch in ONNX Runtime on ``example``.
+    """Write ``module`` as ONNX and check it against torch in ONNX Runtime.
 
-    With ``dynamic_batch`` the first axis of input and output is symbolic, otherwise every shape is the
-    example's. Returns ``max_abs_error``, ``max_abs_output``, ``opset``, ``sha256``, ``bytes``.
+    ``example`` is one input or several, with their names in ``input_name``. With ``dynamic_batch`` the first
+    axis of inputs and output is symbolic, otherwise every shape is the example's. Outputs are compared on
+    each of ``checks``, all inputs of one run (default: the example); as ``payload`` says where they are
+    integers. Returns ``max_abs_error``, ``max_abs_output``, ``opset``, ``sha256``, ``bytes``.
 
     Raises:
         NegativeResult: ONNX Runtime gives other values than torch.
         PrivynetError: the module cannot be exported, or the file cannot be written.
     """
-    model = to_onnx(
-        module, example, input_name=input_name, output_name=output_name, dynamic_batch=dynamic_batch
-    )
+    examples = [example] if not isinstance(example, Sequence) else list(example)
+    names = [input_name] if isinstance(input_name, str) else list(input_name)
+    model = to_onnx(module, examples, input_names=names, output_name=output_name, dynamic_batch=dynamic_batch)
     data = model.SerializeToString(deterministic=True)
     with replace_file(path) as temporary:
         temporary.write_bytes(data)
-        error, scale = parity(module, temporary, example.numpy())
-        if not error <= MAX_ABSOLUTE_ERROR * max(1.0, scale):
+        found = parity(module, temporary, checks or [[one.numpy() for one in examples]], payload)
+        if not found.holds:
             raise NegativeResult(
-                f"the exported graph differs from torch by {error:.3g} (outputs reach {scale:.3g})",
+                f"the exported graph differs from torch by {found}",
                 hint="nothing was written; the network uses an operator that the exporter gets wrong",
             )
     return {
-        "max_abs_error": error,
-        "max_abs_output": scale,
+        "max_abs_error": found.max_abs_error,
+        "max_abs_output": found.max_abs_output,
         "opset": OPSET,
         "sha256": file_digest(path),
         "bytes": path.stat().st_size,
@@ -66,22 +70,28 @@ def export_module(
 
 
 def to_onnx(
-    module: nn.Module, example: Tensor, *, input_name: str, output_name: str, dynamic_batch: bool = False
+    module: nn.Module,
+    examples: Sequence[Tensor],
+    *,
+    input_names: Sequence[str],
+    output_name: str,
+    dynamic_batch: bool = False,
 ) -> onnx.ModelProto:
     """The module as a checked ONNX model without names, paths or stack traces of the build."""
     import onnx
     import torch
 
-    shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
+    batch = torch.export.Dim("batch")
+    shapes = tuple({0: batch} for _ in examples) if dynamic_batch else None
     module = module.eval()
     try:
         with _quiet():
             program = torch.onnx.export(
                 module,
-                (example,),
+                tuple(examples),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=[input_name],
+                input_names=list(input_names),
                 output_names=[output_name],
                 dynamic_shapes=shapes,
                 external_data=False,
@@ -100,18 +110,23 @@ def to_onnx(
     return model
 
 
-def parity(module: nn.Module, path: Path, images: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Largest absolute difference between torch and ONNX Runtime, and largest absolute output of torch."""
+def parity(
+    module: nn.Module, path: Path, checks: Sequence[Sequence[NDArray[Any]]], payload: Payload | None = None
+) -> Agreement:
+    """How far ONNX Runtime is from torch over all ``checks``."""
     import onnxruntime
     import torch
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    with torch.inference_mode():
-        wanted = module(torch.from_numpy(images)).cpu().numpy()
-    (got,) = session.run(None, {session.get_inputs()[0].name: images})
-    if got.shape != wanted.shape or not np.isfinite(got).all():
-        return float("inf"), float(np.abs(wanted).max(initial=0))
-    return float(np.abs(got - wanted).max(initial=0)), float(np.abs(wanted).max(initial=0))
+    names = [described.name for described in session.get_inputs()]
+    got, wanted = [], []
+    for inputs in checks:
+        with torch.inference_mode():
+            wanted.append(module(*(torch.from_numpy(one) for one in inputs)).cpu().numpy())
+        got.append(session.run(None, dict(zip(names, inputs, strict=True)))[0])
+    if any(one.shape != other.shape for one, other in zip(got, wanted, strict=True)):
+        return Agreement(float("inf"), float("nan"), 1.0, 0.0)
+    return compare(np.concatenate(got), np.concatenate(wanted), payload)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -38,6 +38,37 @@ def encoder_graph(
     save(graph, path)
 
 
+def sending_graph(path: Path, *, bytes_sent: bool = False, noise_type: int = TensorProto.FLOAT) -> None:
+    """Red plus half the noise: image (1, 4, 4, 3), noise (1, 1, 4, 4) to (1, 1, 4, 4); float32 or uint8."""
+    kind = TensorProto.UINT8 if bytes_sent else TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
+            helper.make_node("Gather", ["planes", "red"], ["kept"], axis=1),
+            helper.make_node("Cast", ["noise"], ["added"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["added", "half"], ["scaled"]),
+            helper.make_node("Add", ["kept", "scaled"], ["sum"]),
+            helper.make_node("Round", ["sum"], ["rounded"]),
+            helper.make_node("Clip", ["rounded", "zero", "most"], ["clipped"]),
+            helper.make_node("Cast", ["clipped" if bytes_sent else "sum"], ["sent"], to=kind),
+        ],
+        "encoder",
+        [
+            helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 4, 4, 3]),
+            helper.make_tensor_value_info("noise", noise_type, [1, 1, 4, 4]),
+        ],
+        [helper.make_tensor_value_info("sent", kind, [1, 1, 4, 4])],
+        [
+            helper.make_tensor("red", TensorProto.INT64, [1], [0]),
+            helper.make_tensor("half", TensorProto.FLOAT, [], [0.5]),
+            helper.make_tensor("zero", TensorProto.FLOAT, [], [0]),
+            helper.make_tensor("most", TensorProto.FLOAT, [], [255]),
+        ],
+    )
+    save(graph, path)
+
+
 def head_graph(path: Path, *, batch: int | str = "n") -> None:
     """(n, 2, 1, 1) to (n, 3) by one matrix product."""
     graph = helper.make_graph(
@@ -62,7 +93,11 @@ BODY = {
     "spec_digest": "5" * 64,
     "precision": "fp32",
     "input": {"name": "image", "shape": [1, 4, 4, 3], "dtype": "uint8"},
+    "noise": None,
     "output": {"name": "features", "shape": [1, 1, 4, 4], "dtype": "float32"},
+    "feature_shape": [1, 4, 4],
+    "payload": {"bits": 32, "scale": 1.0, "zero_point": 0},
+    "noise_std": 0.0,
     "opset": 20,
     "parity": {"max_abs_error": 1e-6},
     "costs": {"macs": 16, "kernels": []},

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privynet.artifacts import Artifact, file_digest, manifest_digest, seal
+from privynet.artifacts import Artifact, BrokenArtifact, file_digest, manifest_digest, seal
 from privynet.errors import InputError, NegativeResult, PrivynetError
 
 from .conftest import BODY, write_members
@@ -165,10 +165,10 @@ def test_not_even_a_space_of_the_manifest_can_be_changed(artifact):
         Artifact.open(artifact)
 
 
-@pytest.mark.parametrize("key", ["schema_version", "artifact_version"])
-def test_another_version_is_not_for_this_privynet(artifact, key):
-    rewrite(artifact, lambda document: document.update({key: 2}))
-    with pytest.raises(InputError, match=r"version 2.*reads 1"):
+@pytest.mark.parametrize(("key", "other", "own"), [("schema_version", 2, 1), ("artifact_version", 1, 2)])
+def test_another_version_is_not_for_this_privynet(artifact, key, other, own):
+    rewrite(artifact, lambda document: document.update({key: other}))
+    with pytest.raises(InputError, match=rf"version {other}.*reads {own}"):
         Artifact.open(artifact)
 
 
@@ -185,9 +185,64 @@ def test_what_is_no_artifact_at_all_is_bad_input(tmp_path):
 
 
 def test_graph_that_is_not_what_the_manifest_says_is_refused(artifact):
-    rewrite(artifact, lambda document: document["output"].update(shape=[1, 2, 4, 4]))
-    with pytest.raises(NegativeResult, match=r"features float32 \(1, 1, 4, 4\)"):
+    rewrite(artifact, lambda document: document["output"].update(name="other"))
+    with pytest.raises(BrokenArtifact, match=r"features float32 \(1, 1, 4, 4\)"):
         Artifact.open(artifact).session()
+
+
+NOISE = {"name": "noise", "shape": [1, 1, 4, 4], "dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"noise_std": 0.5},
+        {"noise": NOISE},
+        {"noise": {**NOISE, "shape": [1, 1, 4, 5]}, "noise_std": 0.5},
+        {"noise": {**NOISE, "dtype": "float16"}, "noise_std": 0.5},
+        {"payload": {"bits": 8, "scale": 0.5, "zero_point": 0}},
+        {"feature_shape": [2, 4, 4]},
+    ],
+)
+def test_manifest_whose_parts_do_not_fit_together_is_refused(artifact, change):
+    rewrite(artifact, lambda document: document.update(change))
+    with pytest.raises(BrokenArtifact, match="contradicts itself"):
+        Artifact.open(artifact)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("payload", {"bits": 3, "scale": 1.0, "zero_point": 0}),
+        ("payload", {"bits": 8, "scale": 0.0, "zero_point": 0}),
+        ("payload", {"bits": 8, "scale": 1e-40, "zero_point": 0}),
+        ("payload", {"bits": 8, "scale": 1.0, "zero_point": 2**40}),
+        ("payload", {"bits": 32, "scale": 2.0, "zero_point": 0}),
+        ("payload", "float32"),
+        ("noise_std", -1.0),
+        ("noise_std", "1"),
+    ],
+)
+def test_payload_or_noise_that_cannot_be_is_refused(artifact, key, value):
+    rewrite(artifact, lambda document: document.update({key: value}))
+    with pytest.raises(BrokenArtifact, match=f"wrong or missing {key}"):
+        Artifact.open(artifact)
+
+
+def test_a_manifest_that_promises_noise_is_not_believed_of_a_graph_without(artifact):
+    rewrite(artifact, lambda document: document.update(noise=NOISE, noise_std=0.5))
+    with pytest.raises(InputError, match="1 inputs and 1 outputs"):
+        Artifact.open(artifact).session()
+
+
+def test_every_member_that_is_wrong_is_named(artifact):
+    for name in ("README.md", "selftest.npz"):
+        (artifact / name).write_bytes(b"other")
+    (artifact / "encoder.json").unlink()
+    with pytest.raises(BrokenArtifact) as caught:
+        Artifact.open(artifact)
+    assert [fault.file for fault in caught.value.faults] == ["encoder.json", "README.md", "selftest.npz"]
+    assert caught.value.manifest.spec_digest == "5" * 64
 
 
 def test_incomplete_folder_is_not_sealed(tmp_path):

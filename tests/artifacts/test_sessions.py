@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, external_data_helper, helper
 
-from privynet.artifacts import OrtEncoder, OrtHead, file_digest
+from privynet.artifacts import OrtEncoder, OrtHead, Payload, file_digest
 from privynet.errors import InputError, PrivynetError
 
-from .conftest import encoder_graph, head_graph
+from .conftest import encoder_graph, head_graph, sending_graph
 
 
 def test_encoder_runs_image_by_image(tmp_path):
@@ -34,6 +34,70 @@ def test_images_that_do_not_fit_are_refused(tmp_path, images):
     encoder_graph(tmp_path / "a.onnx")
     with pytest.raises(ValueError, match="expected uint8 images"):
         OrtEncoder.open(tmp_path / "a.onnx").encode(images)
+
+
+def test_noise_is_scaled_in_the_graph_and_drawn_from_the_generator(tmp_path):
+    sending_graph(tmp_path / "a.onnx")
+    encoder = OrtEncoder.open(tmp_path / "a.onnx", noise_std=0.5)
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
+    noise = np.random.default_rng(1).standard_normal((3, 1, 4, 4), np.float32)
+    red = images[:, None, :, :, 0].astype(np.float32)
+    np.testing.assert_array_equal(encoder.send(images), red)
+    np.testing.assert_array_equal(encoder.send(images, noise), red + noise * np.float32(0.5))
+    drawn = encoder.encode(images, generator=np.random.default_rng(1))
+    np.testing.assert_array_equal(drawn, red + noise * np.float32(0.5))
+    assert encoder.payload_bytes == 64
+    assert not np.array_equal(encoder.encode(images), encoder.encode(images))
+    many = encoder.encode(np.repeat(images, 400, axis=0)) - np.repeat(red, 400, axis=0)
+    # 19,200 values: the standard error of the deviation is 0.5 / sqrt(2 n) = 0.0026
+    assert abs(many.std() - 0.5) < 0.013 and abs(many.mean()) < 0.018
+
+
+def test_a_payload_of_bytes_is_read_with_its_scale_and_zero_point(tmp_path):
+    sending_graph(tmp_path / "a.onnx", bytes_sent=True)
+    payload = Payload(bits=8, scale=0.25, zero_point=10)
+    encoder = OrtEncoder.open(tmp_path / "a.onnx", noise_std=0.5, payload=payload)
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
+    red = images[:, None, :, :, 0]
+    sent = encoder.send(images)
+    assert sent.dtype == np.uint8
+    np.testing.assert_array_equal(sent, red)
+    silent = encoder.payload.decode(sent, encoder.feature_shape)
+    np.testing.assert_array_equal(silent, (red.astype(np.float32) - 10) / 4)
+    assert encoder.payload_bytes == 16
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "2 inputs and 1 outputs"),
+        ({"noise_std": 1.0, "payload": Payload(bits=8)}, "is not an encoder"),
+        ({"noise_std": 1.0, "payload": Payload(bits=4)}, "is not an encoder"),
+        ({"noise_std": 1.0, "feature_shape": (2, 4, 4)}, "is not an encoder"),
+    ],
+)
+def test_graph_of_another_payload_or_noise_is_refused(tmp_path, options, message):
+    sending_graph(tmp_path / "a.onnx")
+    with pytest.raises(InputError, match=message):
+        OrtEncoder.open(tmp_path / "a.onnx", **options)
+
+
+def test_noise_of_another_type_is_no_noise(tmp_path):
+    sending_graph(tmp_path / "a.onnx", noise_type=TensorProto.DOUBLE)
+    with pytest.raises(InputError, match="is not an encoder"):
+        OrtEncoder.open(tmp_path / "a.onnx", noise_std=1.0)
+
+
+def test_noise_that_does_not_fit_is_refused(tmp_path):
+    images = np.zeros((2, 4, 4, 3), np.uint8)
+    sending_graph(tmp_path / "noisy.onnx")
+    noisy = OrtEncoder.open(tmp_path / "noisy.onnx", noise_std=1.0)
+    for noise in (np.zeros((2, 1, 4, 4)), np.zeros((1, 1, 4, 4), np.float32)):
+        with pytest.raises(ValueError, match="expected float32 noise"):
+            noisy.send(images, noise)
+    encoder_graph(tmp_path / "silent.onnx")
+    with pytest.raises(ValueError, match="adds no noise"):
+        OrtEncoder.open(tmp_path / "silent.onnx").send(images, np.zeros((2, 1, 4, 4), np.float32))
 
 
 @pytest.mark.parametrize("batch", ["n", 1])

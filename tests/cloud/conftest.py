@@ -15,25 +15,49 @@ from privynet.artifacts import seal
 from privynet.cloud import encode
 
 SIZE, CHANNELS, SIDE = 32, 6, 8
+NOISE_STD, SCALE, ZERO_POINT = 0.5, 0.125, 16
 
 
-def make_artifact(folder: Path, *, seed: int = 0, constant: float | None = None) -> Path:
-    """An artifact whose encoder is one random 5x5 convolution of stride 4 and a ReLU; or ``constant``."""
+def make_artifact(
+    folder: Path, *, seed: int = 0, constant: float | None = None, noisy_bytes: bool = False
+) -> Path:
+    """An artifact whose encoder is one random 5x5 convolution of stride 4 and a ReLU; or ``constant``.
+
+    With ``noisy_bytes`` it adds noise of standard deviation ``NOISE_STD`` and sends a byte a value.
+    """
     folder.mkdir(parents=True)
     weight = np.random.default_rng(seed).normal(size=(CHANNELS, 3, 5, 5)).astype(np.float32) / 255
     if constant is not None:
         weight[:] = constant
+    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, SIZE, SIZE, 3])]
+    shape = [1, CHANNELS, SIDE, SIDE]
+    nodes, constants, output = [], [], helper.make_tensor_value_info("features", TensorProto.FLOAT, shape)
+    if noisy_bytes:
+        inputs.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, shape))
+        output = helper.make_tensor_value_info("payload", TensorProto.UINT8, shape)
+        figures = {"std": NOISE_STD, "scale": SCALE, "zero": ZERO_POINT, "least": 0, "most": 255}
+        constants = [helper.make_tensor(name, TensorProto.FLOAT, [], [v]) for name, v in figures.items()]
+        nodes = [
+            helper.make_node("Mul", ["noise", "std"], ["added"]),
+            helper.make_node("Add", ["features", "added"], ["sum"]),
+            helper.make_node("Div", ["sum", "scale"], ["divided"]),
+            helper.make_node("Round", ["divided"], ["rounded"]),
+            helper.make_node("Add", ["rounded", "zero"], ["shifted"]),
+            helper.make_node("Clip", ["shifted", "least", "most"], ["clipped"]),
+            helper.make_node("Cast", ["clipped"], ["payload"], to=TensorProto.UINT8),
+        ]
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
             helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
             helper.make_node("Conv", ["planes", "weight"], ["maps"], strides=[4, 4], pads=[2, 2, 2, 2]),
             helper.make_node("Relu", ["maps"], ["features"]),
+            *nodes,
         ],
         "encoder",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, SIZE, SIZE, 3])],
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, CHANNELS, SIDE, SIDE])],
-        [numpy_helper.from_array(weight, "weight")],
+        inputs,
+        [output],
+        [numpy_helper.from_array(weight, "weight"), *constants],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, folder / "encoder.onnx")
@@ -44,7 +68,11 @@ def make_artifact(folder: Path, *, seed: int = 0, constant: float | None = None)
         "spec_digest": hashlib.sha256(str(seed).encode()).hexdigest(),
         "precision": "fp32",
         "input": {"name": "image", "shape": [1, SIZE, SIZE, 3], "dtype": "uint8"},
-        "output": {"name": "features", "shape": [1, CHANNELS, SIDE, SIDE], "dtype": "float32"},
+        "noise": {"name": "noise", "shape": shape, "dtype": "float32"} if noisy_bytes else None,
+        "output": {"name": output.name, "shape": shape, "dtype": "uint8" if noisy_bytes else "float32"},
+        "feature_shape": shape[1:],
+        "payload": {"bits": 8, "scale": SCALE, "zero_point": ZERO_POINT} if noisy_bytes else {"bits": 32},
+        "noise_std": NOISE_STD if noisy_bytes else 0.0,
         "opset": 20,
         "parity": {},
         "costs": {},

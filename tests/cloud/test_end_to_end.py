@@ -22,7 +22,7 @@ from privynet.cloud.train import hold_out
 from privynet.data import open_data
 from privynet.errors import InputError, NegativeResult, PrivynetError
 
-from .conftest import CHANNELS, SIDE, SIZE, make_artifact
+from .conftest import CHANNELS, NOISE_STD, SCALE, SIDE, SIZE, ZERO_POINT, make_artifact
 from .test_training import Interrupting
 
 
@@ -53,6 +53,26 @@ def test_encode_writes_what_plain_onnx_runtime_gives(artifact, tmp_path):
     assert index.feature_shape == (CHANNELS, SIDE, SIDE)
     assert index.payload_bytes == 4 * CHANNELS * SIDE * SIDE
     assert (index.classes, index.split, index.data_digest) == (source.classes, "select", source.digest)
+
+
+def test_noise_and_bytes_are_what_the_shards_hold_and_what_is_counted(artifact, tmp_path):
+    noisy = make_artifact(tmp_path / "noisy", noisy_bytes=True)
+    written = []
+    for name in ("one", "other"):
+        encode(noisy, data="digits", split="select", out=tmp_path / name, limit=60)
+        written.append(load_file(tmp_path / name / "shard-00000.safetensors")["features"])
+    index = Shards.open(tmp_path / "one").index
+    assert index.payload_bytes == CHANNELS * SIDE * SIDE and index.feature_shape == (CHANNELS, SIDE, SIDE)
+    assert not np.array_equal(*written), "noise is drawn anew"
+    steps = written[0] / SCALE + ZERO_POINT
+    np.testing.assert_array_equal(steps, np.rint(steps))
+    assert steps.min() >= 0 and steps.max() <= 255
+    images = open_data("digits").split("select", limit=60).images(SIZE)
+    added = (written[0] - plain_features(artifact, images))[(steps > 0) & (steps < 255)]
+    assert added.std() == pytest.approx(np.sqrt(NOISE_STD**2 + SCALE**2 / 12), rel=0.03)
+    train_head(tmp_path / "one", out=tmp_path / "head", model="linear", max_epochs=2)
+    result = evaluate(noisy, tmp_path / "head", data="digits")
+    assert result["payload_bytes"] == CHANNELS * SIDE * SIDE
 
 
 def test_existing_out_is_refused_and_replaced_only_by_force(artifact, tmp_path):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +15,8 @@ from safetensors.torch import save_file
 
 from privynet.artifacts import file_digest
 from privynet.encoders import load_backbone, parse_backbone
-from privynet.encoders.backbones import state_digest
-from privynet.encoders.bundled import NAMES, Plain8, card, weights_path
+from privynet.encoders.bundled import NAMES, Plain8, weights_path
+from privynet.encoders.state_dicts import state_digest
 from privynet.errors import InputError
 
 
@@ -37,6 +42,9 @@ def test_short_forms_mean_the_same_as_the_string() -> None:
         ("resnet18", "has no kind"),
         ("tim:resnet18", "unknown kind of backbone 'tim'; did you mean timm"),
         ("timm:", "no name"),
+        (":resnet18", "unknown kind of backbone ''"),
+        ("..net:make", "unknown kind of backbone '..net'"),
+        ("__main__:make", "in __main__ cannot be found again"),
         ("timm:resnet18,depth", "is not key=value"),
         ("timm:resnet18,mean=grey,std=1", "mean=grey is not usable"),
         ("timm:resnet18,mean=0.5,std=0", "std=0 is not usable"),
@@ -88,6 +96,30 @@ def test_weights_are_read_from_safetensors_and_from_plain_state_dicts(tmp_path: 
     assert loaded.weights_digest == state_digest(network)
 
 
+def test_a_relative_weights_file_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(Plain8().state_dict(), tmp_path / "weights.safetensors")
+    monkeypatch.chdir(tmp_path)
+    loaded = load_backbone(parse_backbone("bundled,weights=weights.safetensors"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_backbone(loaded.name).weights_digest == loaded.weights_digest
+    assert loaded.name == replace(parse_backbone("bundled"), weights=str(tmp_path / "weights.safetensors"))
+
+
+def test_a_factory_of_the_running_script_is_refused_in_one_line() -> None:
+    # In a script __main__ has no spec, which the test runner's has.
+    code = (
+        "from privynet.encoders import parse_backbone\n"
+        "from privynet.errors import InputError\n"
+        "try:\n    parse_backbone('__main__:make')\n"
+        "except InputError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "__main__" in done.stdout
+
+
 class _Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (Path.touch, (Path("executed"),))  # type: ignore[return-value]
@@ -125,6 +157,12 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path, fault: str)
     }[fault]
     with pytest.raises(InputError, match=expected):
         load_backbone(parse_backbone(f"bundled,weights={path}"))
+
+
+def card(name: str = NAMES[0]) -> dict[str, Any]:
+    """The card that lies beside a bundled backbone's weights."""
+    document: dict[str, Any] = json.loads(weights_path(name).with_suffix(".json").read_text())
+    return document
 
 
 def test_the_bundled_weights_are_those_of_their_card_and_small() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privynet.encoders import (
+    Adapted,
     EncoderSpec,
+    Payload,
     Splitter,
     build_encoder,
     load_backbone,
@@ -78,6 +81,12 @@ def test_the_digest_tells_orders_of_channels_apart(
         ("weights_digest", "abc"),
         ("salt", "short"),
         ("payload", "int7"),
+        ("payload", {"bits": 7}),
+        ("payload", {"bits": 8, "scale": -1}),
+        ("payload", {"bits": 8, "shift": 1}),
+        ("noise_std", -0.1),
+        ("adapted", {"method": "magic", "alpha": 1, "digest": "0" * 64}),
+        ("adapted", {"method": "nopeek", "alpha": 1}),
         ("surprise", 1),
     ),
 )
@@ -89,6 +98,58 @@ def test_a_spec_with_a_wrong_field_is_refused_by_its_name(
     (tmp_path / "encoder.json").write_text(json.dumps(document))
     with pytest.raises(InputError, match=f"is not an encoder spec: {key}"):
         EncoderSpec.read(tmp_path / "encoder.json")
+
+
+def test_a_spec_that_was_written_before_payloads_had_bits_is_read(spec: EncoderSpec, tmp_path: Path) -> None:
+    spec.write(tmp_path / "encoder.json")
+    document = json.loads((tmp_path / "encoder.json").read_text()) | {"payload": "float32"}
+    for key in ("noise_std", "adapted", "adapted_weights"):
+        del document[key]
+    (tmp_path / "encoder.json").write_text(json.dumps(document))
+    assert EncoderSpec.read(tmp_path / "encoder.json") == spec
+    assert spec.payload == Payload(bits=32)
+
+
+def test_payload_noise_and_adapted_weights_survive_the_file(spec: EncoderSpec, tmp_path: Path) -> None:
+    adapted = Adapted(method="nopeek", alpha=0.1, digest="a" * 64)
+    full = spec.model_copy(
+        update={
+            "payload": Payload(bits=4, scale=0.123, zero_point=-5),
+            "noise_std": 0.25,
+            "adapted": adapted,
+            "adapted_weights": str(tmp_path / "weights.safetensors"),
+        }
+    )
+    full.write(tmp_path / "encoder.json")
+    read = EncoderSpec.read(tmp_path / "encoder.json")
+    assert read == full and read.digest == full.digest
+    shipped = full.for_shipping()
+    assert shipped.adapted_weights is None and shipped.adapted == adapted and shipped.digest == full.digest
+    assert full.model_copy(update={"adapted": None, "adapted_weights": None}).digest != full.digest
+
+
+def test_a_file_of_adapted_weights_for_an_encoder_that_was_not_adapted_is_refused(
+    spec: EncoderSpec, tmp_path: Path
+) -> None:
+    spec.write(tmp_path / "encoder.json")
+    document = json.loads((tmp_path / "encoder.json").read_text()) | {"adapted_weights": "x"}
+    (tmp_path / "encoder.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="adapted_weights without adapted"):
+        EncoderSpec.read(tmp_path / "encoder.json")
+
+
+def test_where_the_weights_lie_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from privynet.encoders.bundled import weights_path
+
+    shutil.copy(weights_path(), tmp_path / "copied.safetensors")
+    monkeypatch.chdir(tmp_path)
+    backbone = load_backbone(parse_backbone("bundled", weights="copied.safetensors"))
+    made = make_encoder(Splitter(backbone, 32), cut="blocks.2.2").spec
+    assert made.weights == str(tmp_path.resolve() / "copied.safetensors")
+    monkeypatch.chdir("/")
+    build_encoder(made)
+    random = load_backbone(parse_backbone("bundled", weights="random"))
+    assert make_encoder(Splitter(random, 32), cut="blocks.2.2").spec.weights == "random"
 
 
 def test_a_spec_of_another_schema_version_is_refused(spec: EncoderSpec, tmp_path: Path) -> None:

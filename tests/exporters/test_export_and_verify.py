@@ -11,9 +11,17 @@ import onnx
 import pytest
 
 from privynet.artifacts import Artifact, manifest_digest
-from privynet.encoders import EncoderSpec, Splitter, load_backbone, make_encoder, parse_backbone
-from privynet.errors import InputError, NegativeResult
+from privynet.encoders import (
+    EncoderSpec,
+    Payload,
+    Splitter,
+    load_backbone,
+    make_encoder,
+    parse_backbone,
+)
+from privynet.errors import InputError
 from privynet.exporters import export, verify
+from privynet.toolkit.main import main
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +45,19 @@ def test_the_artifact_is_sound_and_its_manifest_tells_the_costs(spec: Path, arti
     opened = Artifact.open(artifact)
     assert opened.manifest.spec_digest == EncoderSpec.read(spec).digest
     assert opened.manifest.output.shape == (1, 20, 8, 8)
+    assert opened.manifest.noise is None and opened.manifest.payload == Payload()
+    assert found["inputs"] == {
+        "artifact": opened.manifest.digest,
+        "spec": opened.manifest.spec_digest,
+        "weights": EncoderSpec.read(spec).weights_digest,
+    }
     assert opened.manifest.costs["payload_bytes"] == 20 * 8 * 8 * 4
     assert opened.manifest.costs["storage_kb"] == (artifact / "encoder.onnx").stat().st_size / 1024
 
 
 def test_the_same_spec_gives_the_same_bytes(spec: Path, artifact: Path, tmp_path: Path) -> None:
-    export(spec, out=tmp_path / "again")
+    result = export(spec, out=tmp_path / "again")
+    assert result["inputs"]["spec"] == EncoderSpec.read(spec).digest
     for member in artifact.iterdir():
         assert (tmp_path / "again" / member.name).read_bytes() == member.read_bytes(), member.name
 
@@ -118,19 +133,71 @@ def test_a_spec_of_other_channels_is_found(artifact: Path, tmp_path: Path) -> No
     assert {finding["code"] for finding in verify(forged)["findings"]} == {"spec"}
 
 
-@pytest.mark.parametrize("fault", ("byte", "dropped", "added"))
-def test_a_damaged_artifact_is_refused(artifact: Path, tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "file"),
+    (
+        ("byte", "encoder.onnx"),
+        ("dropped", "selftest.npz"),
+        ("added", "extra.txt"),
+        ("sealed", "manifest.json"),
+    ),
+)
+def test_a_damaged_artifact_is_told_by_the_file(
+    artifact: Path, tmp_path: Path, fault: str, file: str
+) -> None:
     damaged = resealed(artifact, tmp_path / "damaged")
     if fault == "byte":
-        data = bytearray((damaged / "encoder.onnx").read_bytes())
+        data = bytearray((damaged / file).read_bytes())
         data[len(data) // 2] ^= 1
-        (damaged / "encoder.onnx").write_bytes(data)
+        (damaged / file).write_bytes(data)
     elif fault == "dropped":
-        (damaged / "selftest.npz").unlink()
+        (damaged / file).unlink()
+    elif fault == "sealed":
+        (damaged / file).write_text((damaged / file).read_text().replace("fp32", "int8"))
     else:
-        (damaged / "extra.txt").write_text("more")
-    with pytest.raises(NegativeResult):
-        verify(damaged)
+        (damaged / file).write_text("more")
+    found = verify(damaged)
+    assert [(finding["code"], finding["file"]) for finding in found["findings"]] == [("integrity", file)]
+    assert found["parity"] == "not_run" and found["artifact"] == str(damaged)
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_verb_shows_the_findings_and_fails_with_one_line(
+    artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = resealed(artifact, tmp_path / "damaged")
+    (damaged / "selftest.npz").unlink()
+    assert main(["verify", str(damaged), "--json"]) == 3
+    out, err = capsys.readouterr()
+    assert [finding["file"] for finding in json.loads(out)["findings"]] == ["selftest.npz"]
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "selftest.npz is missing" in errors[0]
+    assert main(["verify", str(tmp_path)]) == 2
+
+
+def test_a_graph_that_is_none_is_found(artifact: Path, tmp_path: Path) -> None:
+    forged = resealed(artifact, tmp_path / "forged")
+    (forged / "encoder.onnx").write_bytes(b"no graph")
+    reseal(forged)
+    assert [finding["code"] for finding in verify(forged)["findings"]] == ["graph"]
+
+
+def test_a_spec_that_is_none_is_found(artifact: Path, tmp_path: Path) -> None:
+    forged = resealed(artifact, tmp_path / "forged")
+    (forged / "encoder.json").write_text("{}")
+    reseal(forged)
+    assert [finding["code"] for finding in verify(forged)["findings"]] == ["spec"]
+
+
+@pytest.mark.parametrize("tolerance", (1e9, float("nan"), -1.0))
+def test_a_forged_tolerance_lets_nothing_through(artifact: Path, tmp_path: Path, tolerance: float) -> None:
+    forged = resealed(artifact, tmp_path / "forged")
+    with np.load(forged / "selftest.npz") as archive:
+        rows = dict(archive)
+    rows["features"] = rows["features"] + 1
+    np.savez(forged / "selftest.npz", **{**rows, "tolerance": np.float32(tolerance)})
+    reseal(forged)
+    assert [finding["code"] for finding in verify(forged)["findings"]] == ["selftest"]
 
 
 def test_what_is_no_run_no_spec_and_no_artifact_is_refused_and_nothing_written(tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ import pytest
 import torch
 from torch import nn
 
-from privynet.encoders import Splitter, load_backbone, make_encoder, parse_backbone
+from privynet.encoders import Encoder, Splitter, load_backbone, make_encoder, parse_backbone
 from privynet.errors import NegativeResult
 from privynet.exporters import export_module, write_onnx
 
 SALT = "0" * 32
 
 
-def small_encoder() -> nn.Module:
+def small_encoder() -> Encoder:
     splitter = Splitter(load_backbone(parse_backbone("bundled")), 32)
     return make_encoder(splitter, cut="blocks.2.2", channels=(3, 1, 40), salt=SALT)
 
@@ -99,6 +99,37 @@ class Noise(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.float() + torch.rand(1, 3, 4, 4)
+
+
+class WrongInTheDark(nn.Module):
+    """Exported as what it does to bright images."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if torch.compiler.is_exporting() else torch.where(x == 0, 1.0, x)
+
+
+def test_every_image_is_checked_not_the_first_alone(tmp_path: Path) -> None:
+    bright, dark = np.ones((1, 3, 4, 4), np.float32), np.zeros((1, 3, 4, 4), np.float32)
+    arguments = {"input_name": "images", "output_name": "features"}
+    export_module(WrongInTheDark(), torch.from_numpy(bright), tmp_path / "bright.onnx", **arguments)
+    with pytest.raises(NegativeResult, match="differs from torch"):
+        export_module(
+            WrongInTheDark(),
+            torch.from_numpy(bright),
+            tmp_path / "dark.onnx",
+            **arguments,
+            checks=[[bright], [dark]],
+        )
+    assert [file.name for file in tmp_path.iterdir()] == ["bright.onnx"]
+
+
+def test_without_noise_and_payload_the_file_is_that_of_the_network_alone(
+    exported: Path, tmp_path: Path
+) -> None:
+    image = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+    network = small_encoder().graph_module
+    export_module(network, image, tmp_path / "x.onnx", input_name="images", output_name="features")
+    assert (tmp_path / "x.onnx").read_bytes() == exported.read_bytes()
 
 
 def test_a_graph_that_disagrees_with_torch_is_not_written(tmp_path: Path) -> None:

@@ -15,11 +15,17 @@ from ..tables import findings_table
 if TYPE_CHECKING:
     import rich.table
 
+AdaptedWeights = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="The adapted encoder's weights, if they have moved."),
+]
+
 
 def export(
     subject: Annotated[Path, typer.Argument(metavar="RUN|SPEC", help="A search's --out or an encoder.json.")],
     out: Annotated[Path, typer.Option(metavar="ARTIFACT", help="The new artifact folder.")],
     weights: SpecWeights = None,
+    adapted_weights: AdaptedWeights = None,
     allow_code: AllowCode = None,
     force: Force = False,
     as_json: Json = False,
@@ -38,6 +44,7 @@ def export(
             subject,
             out=out,
             weights=weights,
+            adapted_weights=adapted_weights,
             allowed_code=allow_code or (),
             force=force,
             seed=seed,

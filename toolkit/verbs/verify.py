@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
+from ...errors import NegativeResult
 from ..console import Screen
 from ..options import AllowCode, ArtifactPath, Debug, Json, Seed, SpecWeights
-from .export import tables
+from .export import AdaptedWeights, tables
 
 
 def verify(
     artifact: ArtifactPath,
     weights: SpecWeights = None,
+    adapted_weights: AdaptedWeights = None,
     allow_code: AllowCode = None,
     without_torch: Annotated[
         bool, typer.Option("--without-torch", help="Do not rebuild the encoder to compare with.")
@@ -33,10 +35,16 @@ def verify(
         result = verify(
             artifact,
             weights=weights,
+            adapted_weights=adapted_weights,
             allowed_code=allow_code or (),
             without_torch=without_torch,
             progress=progress,
         )
     screen.show(result, tables)
-    if any(finding["severity"] == "error" for finding in result["findings"]):
-        raise typer.Exit(3)
+    errors = [finding for finding in result["findings"] if finding["severity"] == "error"]
+    if errors:
+        more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
+        raise NegativeResult(
+            f"artifact {artifact} fails its check: {errors[0]['message']}{more}",
+            hint="get a fresh copy or export it again",
+        )

@@ -1,0 +1,218 @@
+"""The payload: how features leave the device, and how the receiver reads them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..errors import InputError
+
+_MOST_ZERO = 2**20
+"""Beyond, float32 would round x / scale + zero_point to more than a small part of a step."""
+_DIGITS = 3
+_SAMPLE = 2**22
+_DECADES = 2.5
+"""How far below the full range the search for the clipping range goes; 2-bit payloads of heavy tails clip to
+about a twentieth."""
+
+
+class Payload(BaseModel):
+    """Bits per value, and the grid that the values are rounded to.
+
+    For 8, 4 and 2 bits a value x is sent as q = clip(round(x / scale) + zero_point, 0, 2^bits - 1), half to
+    even, in float32, and read as (q - zero_point) * scale. Values are in the order of the feature map
+    (C, h, w). With 4 and 2 bits a byte holds 2 or 4 of them, the first in its lowest bits; what is left of
+    the last byte is 0. With 32 bits the float32 itself is sent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bits: Literal[32, 8, 4, 2] = 32
+    scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    zero_point: int = Field(default=0, ge=-_MOST_ZERO, le=_MOST_ZERO)
+
+    @model_validator(mode="after")
+    def _float_has_no_grid(self) -> Self:
+        if self.bits == 32 and (self.scale, self.zero_point) != (1, 0):
+            raise ValueError("32 bits have scale 1 and zero_point 0")
+        # float32 holds neither
+        if self.bits != 32 and not 1e-37 < self.scale < 1e38:
+            raise ValueError("scale is beyond float32")
+        return self
+
+    @property
+    def quantised(self) -> bool:
+        """Whether integers are sent."""
+        return self.bits != 32
+
+    @property
+    def top(self) -> int:
+        """The largest integer that is sent."""
+        return 2**self.bits - 1
+
+    @property
+    def per_byte(self) -> int:
+        """How many values share a byte: 1, 2 or 4."""
+        return max(1, 8 // self.bits)
+
+    @property
+    def dtype(self) -> Literal["float32", "uint8"]:
+        """Of what is sent."""
+        return "uint8" if self.quantised else "float32"
+
+    @property
+    def output_name(self) -> Literal["features", "payload"]:
+        """What the exported graph calls it."""
+        return "payload" if self.quantised else "features"
+
+    def bytes(self, feature_shape: tuple[int, int, int]) -> int:
+        """How many bytes one image's features (C, h, w) take."""
+        return -(-math.prod(feature_shape) * self.bits // 8)
+
+    def sent_shape(self, feature_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """The shape of what is sent for one image: (C, h, w), or (bytes,) where values share a byte."""
+        return feature_shape if self.per_byte == 1 else (self.bytes(feature_shape),)
+
+    def quantise(self, features: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+        """Finite features of any shape -> their integers, one a byte, same shape. Not for 32 bits."""
+        steps: NDArray[np.float32] = np.rint(np.asarray(features, np.float32) / np.float32(self.scale))
+        integers: NDArray[np.uint8] = (steps + np.float32(self.zero_point)).clip(0, self.top).astype(np.uint8)
+        return integers
+
+    def dequantise(self, steps: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Integers of any shape -> float32. Not for 32 bits."""
+        return (steps.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+
+    def pack(self, steps: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Integers (n, C, h, w) -> what is sent."""
+        if self.per_byte == 1:
+            return steps
+        flat = steps.reshape(len(steps), math.prod(steps.shape[1:]))
+        flat = np.pad(flat, ((0, 0), (0, -flat.shape[1] % self.per_byte)))
+        packed = np.zeros((len(flat), flat.shape[1] // self.per_byte), np.uint8)
+        for place in range(self.per_byte):
+            packed |= flat[:, place :: self.per_byte] << np.uint8(self.bits * place)
+        return packed
+
+    def steps(self, sent: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What was sent -> its integers; (n, values and padding) where values share a byte."""
+        if self.per_byte == 1:
+            return sent
+        places = np.arange(0, 8, self.bits, dtype=np.uint8)
+        values: NDArray[np.uint8] = (sent[..., None] >> places) & np.uint8(self.top)
+        return values.reshape(len(sent), self.per_byte * sent.shape[1])
+
+    def unpack(self, sent: NDArray[np.uint8], feature_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+        """What was sent -> integers (n, C, h, w)."""
+        if self.per_byte == 1:
+            return sent
+        return self.steps(sent)[:, : math.prod(feature_shape)].reshape(len(sent), *feature_shape)
+
+    def encode(self, features: NDArray[np.floating[Any]]) -> NDArray[Any]:
+        """Features (n, C, h, w) -> what is sent: float32, or uint8 as ``sent_shape`` says."""
+        if not self.quantised:
+            return np.asarray(features, np.float32)
+        return self.pack(self.quantise(features))
+
+    def decode(self, sent: NDArray[Any], feature_shape: tuple[int, int, int]) -> NDArray[np.float32]:
+        """What was sent for n images -> float32 (n, C, h, w), as the receiver reads it.
+
+        Raises ``InputError`` for another shape or type than this payload has.
+        """
+        if sent.shape[1:] != self.sent_shape(feature_shape) or sent.dtype != self.dtype:
+            raise InputError(
+                f"a payload of {sent.dtype} {sent.shape}",
+                hint=f"expected {self.dtype} (n, {', '.join(map(str, self.sent_shape(feature_shape)))})",
+            )
+        return self.dequantise(self.unpack(sent, feature_shape)) if self.quantised else sent
+
+    @classmethod
+    def fit(cls, features: NDArray[np.floating[Any]], bits: Literal[32, 8, 4, 2]) -> Payload:
+        """The payload of so many bits with the least squared error on sample features of any shape.
+
+        Clipping ranges are searched, so rare large values may be cut off. The scale has three digits, so that
+        it reproduces. Where the encoder adds noise give features with noise. Of more than four million values
+        a fixed random choice is looked at. Raises ``InputError`` for no or for infinite features.
+        """
+        if bits == 32:
+            return cls()
+        values = np.asarray(features).ravel()
+        if not values.size or not np.isfinite(values).all():
+            raise InputError(
+                "a payload cannot be fitted to these features", hint="give at least one image, finite values"
+            )
+        if values.size > _SAMPLE:
+            values = values[np.random.default_rng(0).integers(values.size, size=_SAMPLE)]
+        search = _GridSearch(np.sort(values.astype(np.float64)), 2**bits)
+        scale, zero_point = search.best()
+        return cls(bits=bits, scale=scale, zero_point=zero_point)
+
+
+class _GridSearch:
+    """The squared error of sorted values under every grid of ``levels`` neighbouring multiples of a scale.
+
+    Sums over the values between two multiples come from prefix sums, so one scale costs a binary search per
+    multiple in the values' range, and all zero points of it are judged at once.
+    """
+
+    def __init__(self, values: NDArray[np.float64], levels: int) -> None:
+        self.values, self.levels = values, levels
+        self.sums = np.concatenate([[0.0], np.cumsum(values)])
+        self.squares = np.concatenate([[0.0], np.cumsum(values**2)])
+
+    def best(self) -> tuple[float, int]:
+        """The scale and the zero point."""
+        low, high = float(self.values[0]), float(self.values[-1])
+        largest = max(abs(low), abs(high))
+        if high - low <= 1e-6 * largest or largest == 0:
+            # one value: a step of its own size, or any
+            return (_rounded(largest), int(low < 0)) if largest > 1e-30 else (1.0, 0)
+        # Up to twice the range's step: multiples of a scale need not lie at the range's ends.
+        top = 2 * (high - low) / (self.levels - 1)
+        least = max(top * 10**-_DECADES, 2 * largest / _MOST_ZERO)
+        coarse = np.geomspace(least, top, 120)
+        errors = [self.error(_rounded(scale))[0] for scale in coarse]
+        near = {
+            scale
+            for centre in coarse[np.argsort(errors, kind="stable")[:4]]
+            for scale in _neighbours(float(centre), coarse[1] / coarse[0])
+        }
+        scale = min(sorted(near), key=lambda scale: self.error(scale)[0])
+        return scale, self.error(scale)[1]
+
+    def error(self, scale: float) -> tuple[float, int]:
+        """The least squared error over all zero points, and the zero point."""
+        low, high = np.rint(self.values[[0, -1]] / scale)
+        multiples = np.arange(low, max(high, low + self.levels - 1) + 1)
+        ends = np.searchsorted(self.values, (multiples[:-1] + 0.5) * scale)
+        ends = np.concatenate([[0], ends, [len(self.values)]])
+        inside = np.concatenate([[0.0], np.cumsum(self._between(ends[:-1], ends[1:], multiples * scale))])
+        # a window of neighbouring multiples: what lies beyond is clipped to its ends
+        first = np.arange(len(multiples) - self.levels + 1)
+        last = first + self.levels - 1
+        below = self._between(0, ends[first], multiples[first] * scale)
+        above = self._between(ends[last + 1], len(self.values), multiples[last] * scale)
+        errors = inside[last + 1] - inside[first] + below + above
+        best = int(np.argmin(errors))
+        return float(errors[best]), -int(multiples[best])
+
+    def _between(self, start: Any, end: Any, level: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The squared error of the values in rows start to end when all are read as ``level``."""
+        total, squares = self.sums[end] - self.sums[start], self.squares[end] - self.squares[start]
+        result: NDArray[np.float64] = squares - 2 * level * total + level**2 * (end - start)
+        return result
+
+
+def _rounded(scale: float) -> float:
+    return float(f"{scale:.{_DIGITS - 1}e}")
+
+
+def _neighbours(scale: float, ratio: float) -> set[float]:
+    """All scales of three digits within a ratio of one."""
+    step = 10.0 ** (math.floor(math.log10(scale / ratio)) - _DIGITS + 1)
+    first, last = math.floor(scale / ratio / step), math.ceil(scale * ratio / step)
+    return {_rounded(number * step) for number in range(max(1, first), last + 1)}
