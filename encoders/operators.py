@@ -97,9 +97,7 @@ _FUNCTIONS: dict[object, Kind] = {
     **dict.fromkeys(
         (
             operator.add,
-            operator.iadd,
             operator.mul,
-            operator.imul,
             operator.sub,
             torch.add,
             torch.mul,
@@ -123,8 +121,8 @@ _FUNCTIONS: dict[object, Kind] = {
     F.linear: Kind.LINEAR,
 }
 _METHODS: dict[str, Kind] = {
-    **dict.fromkeys(("relu", "relu_", "sigmoid", "tanh", "clamp"), Kind.ACTIVATION),
-    **dict.fromkeys(("add", "add_", "mul", "mul_", "sub"), Kind.COMBINE),
+    **dict.fromkeys(("relu", "sigmoid", "tanh", "clamp"), Kind.ACTIVATION),
+    **dict.fromkeys(("add", "mul", "sub"), Kind.COMBINE),
     **dict.fromkeys(
         (
             "view",

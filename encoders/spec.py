@@ -47,7 +47,7 @@ class EncoderSpec(BaseModel):
     backbone: str = Field(min_length=1)
     """The backbone string without weights and preprocessing."""
     weights_digest: _Digest
-    """SHA-256 over the backbone's tensors (``backbones.state_digest``)."""
+    """SHA-256 over the backbone's tensors (``state_dicts.state_digest``)."""
     mean: _Triple
     std: _Triple
     input_size: int = Field(gt=0)
