@@ -5,23 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data import DataSet, Score, Split
 from ..encoders import Splitter, fisher_scores, random_channels, top_channels
-from ..leakage import Leakage, Pairs, attack_features
+from ..errors import InputError
+from ..leakage import DECODER_RESIDUAL, Leakage, Pairs, View, attack_features
 from ..progress import SILENT, Progress
 from .features import FeatureStore
 from .space import Candidate, Space
 
-if TYPE_CHECKING:
-    from ..cloud import FeatureSet
-
-HELD_OUT = 0.1
-"""The share of the head's training images on which its training is stopped."""
+LEAST_IMAGES = 2
+"""Of each class: one to train the head on, one to stop its training by."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,20 @@ def search_splits(data: DataSet, budget: Budget) -> dict[str, Split]:
         "attack-val": data.split("attack-val", limit=budget.attack_val_images),
         "select": data.split("select", limit=budget.select_images),
     }
+
+
+def check_classes(data: DataSet, train: Split) -> None:
+    """Raise ``InputError`` unless the head's training images hold enough of every class."""
+    counts = np.bincount(train.labels, minlength=len(data.classes))
+    rarest = int(np.argmin(counts))
+    if counts[rarest] >= LEAST_IMAGES:
+        return
+    enough = int((data.split("head-train").labels == rarest).sum()) >= LEAST_IMAGES
+    raise InputError(
+        f"class {data.classes[rarest]!r} has {counts[rarest]} of the {len(train)} training images, "
+        f"at least {LEAST_IMAGES} are needed",
+        hint="give more --train-images" if enough else "add images of it or remove the class",
+    )
 
 
 class Judge:
@@ -109,13 +121,6 @@ class Judge:
         }
         return Judgement(utility, leakage, {name: round(value, 2) for name, value in seconds.items()})
 
-    def attack_again(
-        self, candidate: Candidate, channels: Sequence[int], *, budget_s: float, progress: Progress = SILENT
-    ) -> Leakage:
-        """The attack alone, with another seed and budget."""
-        features = self._features(candidate, channels, progress)
-        return self.attack(features, budget_s=budget_s, seed=self.seed + 1, progress=progress)
-
     def attack(
         self,
         features: dict[str, NDArray[Any]],
@@ -124,15 +129,15 @@ class Judge:
         seed: int | None = None,
         progress: Progress = SILENT,
     ) -> Leakage:
-        """Run the attacks on pairs made of ``features`` and the splits' images."""
+        """Run the attacks on pairs made of the splits' images and their ``features`` (n, C, h, w)."""
         train, val, test = (
             Pairs(features[name], self._images[name], self.store.splits[name].labels)
             for name in ("attack-train", "attack-val", "select")
         )
         return attack_features(
-            train,
-            val,
+            View.of_pairs(train, val),
             test,
+            attacks=[DECODER_RESIDUAL],
             seed=self.seed if seed is None else seed,
             budget_s=budget_s,
             accelerator=self.accelerator,
@@ -160,16 +165,16 @@ class Judge:
 
     def _utility(self, features: dict[str, NDArray[Any]], progress: Progress) -> Score:
         from ..cloud import FeatureSet, fit_head
+        from ..cloud.train import hold_out
 
         labels = self.store.splits["head-train"].labels
-        held_out = max(1, round(HELD_OUT * len(labels)))
-
-        def part(rows: slice) -> FeatureSet:
-            return FeatureSet(features["head-train"][rows], labels[rows])
-
+        trained_on, stopped_by = (
+            FeatureSet(features["head-train"][rows], labels[rows])
+            for rows in hold_out(labels, self.store.data.classes, seed=self.seed)
+        )
         head = fit_head(
-            part(slice(held_out, None)),
-            part(slice(0, held_out)),
+            trained_on,
+            stopped_by,
             classes=len(self.store.data.classes),
             seed=self.seed,
             accelerator=self.accelerator,

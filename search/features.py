@@ -6,8 +6,9 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ..artifacts import replace_file
 from ..data import DataSet, Split
 from ..encoders import Splitter, make_encoder
-from ..progress import SILENT, Progress
+from ..progress import SILENT, Progress, Task
 
 MAX_CACHE_BYTES = 8 * 2**30
 """When the cache grows beyond this, the files used longest ago go first."""
@@ -67,18 +68,22 @@ class FeatureStore:
         images = self.splits[split]
         shape = (len(images), *encoder.feature_shape)
         self._make_room(2 * int(np.prod(shape)))
-        # Written, not memory-mapped: a disk that fills up under a mapping kills the process.
-        with (
-            replace_file(path) as temporary,
-            temporary.open("wb") as file,
-            progress.task(f"features of {cut}", len(images)) as task,
-        ):
-            header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
+        peak = 0.0
+
+        def halves() -> Iterator[NDArray[np.float16]]:
+            nonlocal peak
             for batch in images.batches(splitter.input_size):
-                features = np.clip(encoder.encode(batch), -_HALF_MAX, _HALF_MAX)
-                file.write(features.astype("<f2").tobytes())
-                task.advance(len(batch))
+                features = encoder.encode(batch)
+                peak = max(peak, float(np.abs(features).max()))
+                yield np.clip(features, -_HALF_MAX, _HALF_MAX).astype(np.float16)
+
+        with replace_file(path) as temporary, progress.task(f"features of {cut}", len(images)) as task:
+            write_array(temporary, shape, np.float16, halves(), task=task)
+        if peak > _HALF_MAX:
+            progress.warn(
+                f"features of {cut} reach {peak:.3g}; trials see them clipped at {_HALF_MAX:.0f}, "
+                "the certification as they are"
+            )
 
     def _make_room(self, needed: int) -> None:
         files = sorted(self.folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
@@ -88,3 +93,24 @@ class FeatureStore:
                 break
             total -= file.stat().st_size
             file.unlink()
+
+
+def write_array(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: type[np.generic],
+    batches: Iterable[NDArray[Any]],
+    *,
+    task: Task,
+) -> None:
+    """Write batches of rows as one .npy file, to be memory-mapped; ``task`` advances by their rows.
+
+    Written, not memory-mapped: a disk that fills up under a mapping kills the process.
+    """
+    stored = np.dtype(dtype).newbyteorder("<")
+    with path.open("wb") as file:
+        header = {"descr": stored.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in batches:
+            file.write(batch.astype(stored).tobytes())
+            task.advance(len(batch))

@@ -76,6 +76,10 @@ class Limits:
         """The metrics over their limit: the one definition of feasible."""
         return [metric for metric, violation in self.violations(metrics).items() if violation > 0]
 
+    def total_violation(self, metrics: Mapping[str, float]) -> float:
+        """The sum of all normalised violations: 0 where feasible."""
+        return sum(max(0.0, violation) for violation in self.violations(metrics).values())
+
     def document(self, metrics: Mapping[str, float] | None = None) -> dict[str, Any]:
         """{metric: {limit, value, source}}; value is null where it is not known."""
         known = metrics or {}

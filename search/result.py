@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data import DataSet
 from ..device_profiles import DeviceProfile
-from .certification import Certified
+from .certification import Outcome
 from .limits import Limits
 from .study import TrialRecord
 
@@ -24,7 +24,7 @@ def result_document(
     records: Sequence[TrialRecord],
     limits: Limits,
     *,
-    chosen: Certified | None,
+    outcome: Outcome,
     device: DeviceProfile,
     backbones: Sequence[str],
     data: DataSet,
@@ -33,10 +33,13 @@ def result_document(
     inputs: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The keys of ``privynet search --json``, and what the report shows besides."""
+    chosen, rejected = outcome.chosen, {record.candidate: record for record in outcome.rejected}
     distinct = list({record.candidate: record for record in records}.values())
-    feasible = sorted((r for r in distinct if r.feasible), key=lambda record: -record.accuracy)
+    # What was looked at more closely counts as it was found then.
+    judged = [rejected.get(record.candidate, record) for record in distinct]
+    feasible = sorted((r for r in judged if r.feasible), key=lambda record: -record.accuracy)
     nearest = sorted(
-        (r for r in distinct if not r.feasible), key=lambda record: (record.violation, record.number)
+        (r for r in judged if not r.feasible), key=lambda record: (record.violation, record.number)
     )
     document: dict[str, Any] = {
         "seed": seed,
@@ -55,7 +58,8 @@ def result_document(
             "evaluated": sum(record.evaluated for record in records),
             "distinct": len(distinct),
             "feasible": sum(record.feasible for record in records),
-            "certified": chosen.tried if chosen else 0,
+            "certified": 0 if chosen is None else 1,
+            "rejected": len(rejected),
         },
         "trial_table": [record.document() for record in records],
         "wall_s": round(seconds, 1),
@@ -70,7 +74,7 @@ def result_document(
             "runners_up": [],
             "nearest": [record.document() for record in nearest[:_NEAREST]],
         }
-    leakage = chosen.leakage.document()
+    leakage = chosen.leakage
     return document | {
         "encoder": chosen.encoder.spec.document(),
         "encoder_digest": chosen.encoder.digest,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from ..artifacts import RunFolder, read_document, write_document
 from ..data import DataSet, open_data
 from ..device_profiles import DeviceProfile, load_profile
-from ..encoders import BackboneName, Splitter, load_backbone, new_secret, parse_backbone
+from ..encoders import BackboneName, Splitter, load_backbone, parse_backbone
 from ..errors import InputError, unknown
 from ..progress import SILENT, Progress
-from .candidates import Budget, Judge, search_splits
+from .candidates import Budget, Judge, check_classes, search_splits
 from .certification import certify
 from .features import FeatureStore
 from .limits import Limits, cost_metrics
+from .opening import backbone_identity, data_identity, device_identity, open_run, read_secret
 from .result import RESULT_KIND, result_document
 from .space import Candidate, Space, input_sizes
 from .study import SAMPLERS, SearchStudy, TrialRecord, privacy_metrics
@@ -26,8 +26,12 @@ from .study import SAMPLERS, SearchStudy, TrialRecord, privacy_metrics
 if TYPE_CHECKING:
     import optuna
 
-_INSECURE_SECRET = bytes(32)
-_SECRET_KIND = "secret"
+MIN_TRAIN_IMAGES = 100
+MIN_ATTACK_PAIRS = 50
+MIN_IMAGE_SIZE = 16
+"""Pixels; smaller images have no structure for the attacks and for SSIM's window."""
+
+_MAX_SEED = 2**31 - 1
 
 
 def search(
@@ -61,11 +65,12 @@ def search(
     command line's ``--json``; where nothing is feasible its ``encoder`` is None and ``nearest`` is filled.
 
     Raises:
-        InputError: an unknown device, data source, backbone, sampler or metric; numbers out of range; an
-            ``out`` that exists and is not this search's.
+        InputError: an unknown device, data source, backbone, sampler or metric; numbers out of range; a class
+            with fewer than two training images; an ``out`` that exists and is not this search's, or in which
+            one is running.
     """
     started = time.perf_counter()
-    _check_numbers(trials, timeout_s, train_images, attack_pairs, attack_budget_s)
+    _check_numbers(trials, timeout_s, train_images, attack_pairs, attack_budget_s, seed)
     if sampler not in SAMPLERS:
         raise unknown("sampler", sampler, SAMPLERS)
     profile = load_profile(device)
@@ -74,62 +79,71 @@ def search(
     if not names:
         raise InputError("no backbone", hint="name at least one with --backbone")
     source = open_data(data, image_size=image_size, progress=progress)
-    space = _make_space(names, input_sizes, source, progress)
+    if source.reference_size < MIN_IMAGE_SIZE:
+        raise InputError(
+            f"images of {source.reference_size} pixels are too small",
+            hint=f"allowed: {MIN_IMAGE_SIZE} or more",
+        )
     budget = Budget(train_images=train_images, attack_pairs=attack_pairs, attack_s=attack_budget_s)
     splits = search_splits(source, budget)
+    check_classes(source, splits["head-train"])
+    space = _make_space(names, input_sizes, source, progress)
     identity = {
-        "device": profile.name,
-        "data": source.name,
-        "data_digest": source.digest,
-        "image_size": source.reference_size,
-        "backbones": [str(name) for name in names],
+        **device_identity(profile),
+        **data_identity(source),
+        "backbones": [backbone_identity(name) for name in names],
         "weights_digests": [splitter.backbone.weights_digest for splitter in space.splitters.values()],
         "input_sizes": [size for _, size in space.splitters],
         "limits": resolved.document(),
         "budget": asdict(budget),
         "sampler": sampler,
         "seed": seed,
+        "insecure_fixed_secret": insecure_fixed_secret,
+        "images": images,
     }
-    run = _open_run(out, identity, force=force)
-    study = SearchStudy(run.journal, resolved, sampler=sampler, seed=seed)
-    judge = Judge(
-        space,
-        FeatureStore(run.cache, splits, source, accelerator=accelerator),
-        budget=budget,
-        secret=_secret(run, insecure=insecure_fixed_secret),
-        seed=seed,
-        accelerator=accelerator,
-    )
-    finished = _finished_result(run, study, trials)
-    if finished is not None:
-        return finished
-    _run_trials(study, space, judge, profile, trials=trials, timeout_s=timeout_s, progress=progress)
-    records = study.records()
-    chosen = certify(run, records, judge, profile, resolved, progress=progress)
-    document = result_document(
-        records,
-        resolved,
-        chosen=chosen,
-        device=profile,
-        backbones=[name.architecture for name in names],
-        data=source,
-        seconds=time.perf_counter() - started,
-        seed=seed,
-        inputs=identity,
-    )
-    if chosen is not None:
-        chosen.write(run, judge.originals() if images else None)
-    write_document(run.result, RESULT_KIND, document)
+    with open_run(out, identity, force=force) as run:
+        study = SearchStudy(run.journal, resolved, sampler=sampler, seed=seed, trials=trials)
+        judge = Judge(
+            space,
+            FeatureStore(run.cache, splits, source, accelerator=accelerator),
+            budget=budget,
+            secret=read_secret(run, insecure=insecure_fixed_secret),
+            seed=seed,
+            accelerator=accelerator,
+        )
+        finished = _finished_result(run, study, trials)
+        if finished is not None:
+            return finished
+        _run_trials(study, space, judge, profile, trials=trials, timeout_s=timeout_s, progress=progress)
+        records = study.records()
+        outcome = certify(run, records, judge, profile, resolved, images=images, progress=progress)
+        document = result_document(
+            records,
+            resolved,
+            outcome=outcome,
+            device=profile,
+            backbones=[name.architecture for name in names],
+            data=source,
+            seconds=time.perf_counter() - started,
+            seed=seed,
+            inputs=identity,
+        )
+        write_document(run.result, RESULT_KIND, document)
     return document
 
 
 def _check_numbers(
-    trials: int, timeout_s: float | None, train_images: int, attack_pairs: int, attack_budget_s: float
+    trials: int,
+    timeout_s: float | None,
+    train_images: int,
+    attack_pairs: int,
+    attack_budget_s: float,
+    seed: int,
 ) -> None:
     for name, value, least in (
         ("trials", trials, 1),
-        ("training images", train_images, 100),
-        ("attack pairs", attack_pairs, 50),
+        ("training images", train_images, MIN_TRAIN_IMAGES),
+        ("attack pairs", attack_pairs, MIN_ATTACK_PAIRS),
     ):
         if value < least:
             raise InputError(f"{value} {name} are too few", hint=f"allowed: {least} or more")
@@ -138,6 +152,8 @@ def _check_numbers(
             raise InputError(
                 f"{name} of {seconds:g} s is out of range", hint="allowed: more than zero seconds"
             )
+    if not 0 <= seed <= _MAX_SEED:
+        raise InputError(f"seed {seed} is out of range", hint=f"allowed: 0 to {_MAX_SEED}")
 
 
 def _make_space(
@@ -153,32 +169,6 @@ def _make_space(
                 _ = splitters[index, size].cuts
             task.advance(note=name.architecture)
     return Space(splitters)
-
-
-def _open_run(out: Path, identity: Mapping[str, Any], *, force: bool) -> RunFolder:
-    """The run at ``out`` where it is this very search; a new one otherwise."""
-    if out.exists() and not force:
-        run = RunFolder.open(out)
-        known, asked = run.inputs, json.loads(json.dumps(identity))
-        different = sorted(key for key in known.keys() | asked.keys() if known.get(key) != asked.get(key))
-        if different:
-            raise InputError(
-                f"{out} is the run of another search: {', '.join(different)} differ",
-                hint="give another --out, or --force to start over",
-            )
-        return run
-    return RunFolder.create(out, identity, force=force)
-
-
-def _secret(run: RunFolder, *, insecure: bool) -> bytes:
-    """The run's secret for random selection, from the operating system unless ``insecure``."""
-    if not run.secret.exists():
-        secret = _INSECURE_SECRET if insecure else new_secret()
-        write_document(run.secret, _SECRET_KIND, {"secret": secret.hex(), "insecure": insecure}, private=True)
-    try:
-        return bytes.fromhex(read_document(run.secret, _SECRET_KIND)["secret"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{run.secret} holds no secret", hint="start over with --force") from error
 
 
 def _finished_result(run: RunFolder, study: SearchStudy, trials: int) -> dict[str, Any] | None:

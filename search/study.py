@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import LOCK_FILE_SUFFIX
 from optuna.trial import TrialState
 
 from ..device_profiles import METRICS
@@ -19,11 +22,16 @@ from .space import Candidate
 
 NAME = "privynet"
 
-_SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=12),
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
+_GENERATIONS = 4
+"""At least so many for ``nsga2``; the first is drawn at random."""
+
+_SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
+    "tpe": lambda seed, trials: optuna.samplers.TPESampler(seed=seed, n_startup_trials=12),
+    "random": lambda seed, trials: optuna.samplers.RandomSampler(seed=seed),
+    "nsga2": lambda seed, trials: optuna.samplers.NSGAIISampler(
+        seed=seed, population_size=population_size(trials)
+    ),
+    "gp": lambda seed, trials: optuna.samplers.GPSampler(seed=seed),
 }
 SAMPLERS = tuple(_SAMPLERS)
 
@@ -78,19 +86,21 @@ class TrialRecord:
 class SearchStudy:
     """Asks for candidates and records what was found, in the run folder's journal.
 
+    ``trials`` are planned in all. The run must be locked: what a killed search left half-written is repaired.
+
     Raises:
         InputError: an unknown sampler.
         PrivynetError: the journal cannot be read or written.
     """
 
-    def __init__(self, journal: Path, limits: Limits, *, sampler: str, seed: int) -> None:
+    def __init__(self, journal: Path, limits: Limits, *, sampler: str, seed: int, trials: int) -> None:
         if sampler not in _SAMPLERS:
             raise unknown("sampler", sampler, SAMPLERS)
         logging.getLogger("optuna").setLevel(logging.ERROR)
         self.limits = limits
-        backend = JournalFileBackend(str(journal))
         try:
-            storage = optuna.storages.JournalStorage(backend)
+            repair_journal(journal)
+            storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
             self._study = optuna.create_study(
                 storage=storage, study_name=NAME, directions=["maximize", "minimize"], load_if_exists=True
             )
@@ -99,7 +109,7 @@ class SearchStudy:
             raise PrivynetError(f"the study in {journal} cannot be opened: {error}") from error
         # A resumed study must not draw again what it drew before.
         self._study.sampler = _SAMPLERS[sampler](
-            seed + _SEED_STRIDE * len(self._study.get_trials(deepcopy=False))
+            seed + _SEED_STRIDE * len(self._study.get_trials(deepcopy=False)), trials
         )
 
     def ask(self) -> optuna.Trial:
@@ -176,7 +186,6 @@ class SearchStudy:
     def _record(self, trial: optuna.trial.FrozenTrial) -> TrialRecord:
         attributes = trial.user_attrs
         metrics = attributes["metrics"]
-        violations = self.limits.violations(metrics)
         return TrialRecord(
             number=trial.number,
             candidate=Candidate(**attributes["candidate"]),
@@ -185,7 +194,7 @@ class SearchStudy:
             utility=attributes.get("utility"),
             leakage=attributes.get("leakage"),
             violated=tuple(self.limits.violated(metrics)),
-            violation=sum(max(0.0, value) for value in violations.values()),
+            violation=self.limits.total_violation(metrics),
             seconds=attributes.get("seconds", {}),
         )
 
@@ -195,6 +204,36 @@ class SearchStudy:
             self._study.tell(trial.number, state=TrialState.FAIL)
             if trial.params:
                 self._study.enqueue_trial(trial.params)
+
+
+def population_size(trials: int) -> int:
+    """Of ``nsga2``: Optuna's own 50, or less where that would leave no generation to learn from."""
+    return max(2, min(50, trials // _GENERATIONS))
+
+
+def repair_journal(journal: Path) -> None:
+    """Cut off what a killed search, or a full disk, left behind the last complete line of Optuna's journal.
+
+    Optuna would write on behind it and never read the file again. Its own lock, which nobody holds any more,
+    would make it wait.
+    """
+    journal.with_name(journal.name + LOCK_FILE_SUFFIX).unlink(missing_ok=True)
+    if not journal.exists():
+        return
+    lines = journal.read_bytes().splitlines(keepends=True)
+    length = sum(map(len, lines))
+    while lines and not _is_complete(lines[-1]):
+        length -= len(lines.pop())
+    if length < journal.stat().st_size:
+        os.truncate(journal, length)
+
+
+def _is_complete(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n")
 
 
 def privacy_metrics(leakage: dict[str, Any]) -> dict[str, float]:
