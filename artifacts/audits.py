@@ -24,13 +24,13 @@ class AuditFolder:
 
     @classmethod
     def start(cls, path: Path, inputs: Mapping[str, Any], *, force: bool = False) -> AuditFolder:
-        """A new audit's folder, or that of the same audit, to go on with.
+        """A new audit's folder, or that of the same audit, to go on with (with ``force`` always a new one).
 
         Raises ``InputError`` when ``path`` exists and is another audit's or none, unless ``force``.
         """
         if (path / _MARK).is_file():
             earlier = cls.open(path)
-            if earlier.inputs == dict(inputs):
+            if earlier.inputs == dict(inputs) and not force:
                 return earlier
             differing = sorted(
                 key for key in {*inputs, *earlier.inputs} if inputs.get(key) != earlier.inputs.get(key)

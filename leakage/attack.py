@@ -1,9 +1,8 @@
-"""Feature-inversion attacks: one interface, one scoring, beside what can be guessed without features."""
+"""What every attack is, and the one way in which attacks are run and scored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,21 +11,28 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..progress import SILENT, Progress
 from .baselines import class_mean_images, mean_image
-from .measures import ImageScores, Recovery, score_images
+from .measures import score_images
 from .pairs import Pairs
-
-_BATCH = 256
+from .recognition import Recogniser
+from .results import AttackResult, Leakage, ResultStore
+from .view import KNOWLEDGE, Knowledge, View
 
 
 class Inversion(Protocol):
     """A fitted attack."""
 
     def reconstruct(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """Features (n, C, h, w) -> images float32 (n, R, R, 3) in [0, 1]."""
+        """Features (n, C, h, w) -> images float32 (n, R, R, 3) in [0, 1], each from its own features alone.
+
+        For an attack that knows ``captures`` the features are means over as many captures.
+        """
         ...
 
     def document(self) -> dict[str, Any]:
-        """How it was fitted: ``seconds``, ``pairs``, ``stopped`` and what else the attack has to say."""
+        """How it was fitted: ``seconds``, ``pairs``, ``stopped`` and what else the attack has to say.
+
+        Asked for after ``reconstruct``, whose seconds count. ``pairs`` is 0 where none were used.
+        """
         ...
 
 
@@ -39,130 +45,57 @@ class Attack(Protocol):
         ...
 
     @property
-    def knows(self) -> str:
-        """What it needs beside the features: ``pairs``, the encoder's weights, …"""
+    def knows(self) -> tuple[Knowledge, ...]:
+        """What of ``KNOWLEDGE`` it needs."""
         ...
 
     def fit(
         self,
-        train: Pairs,
-        val: Pairs,
+        view: View,
         *,
         seed: int = 0,
         budget_s: float = 60.0,
         accelerator: str = "auto",
         progress: Progress = SILENT,
     ) -> Inversion:
-        """Learn from ``train``, stop by ``val`` or after ``budget_s`` seconds."""
+        """Learn what there is to learn before the images to rebuild are seen.
+
+        Fitting and reconstructing together end after about ``budget_s`` seconds, sooner when nothing
+        improves any more; the outcome depends on the seed and not on the clock unless ``stopped`` is
+        ``budget``.
+        """
         ...
-
-
-@dataclass(frozen=True)
-class DecoderAttack:
-    """The trained inversion decoder (``train_decoder``): a black-box attacker with pairs."""
-
-    name: str = field(default="decoder", init=False)
-    knows: str = field(default="pairs", init=False)
-
-    def fit(
-        self,
-        train: Pairs,
-        val: Pairs,
-        *,
-        seed: int = 0,
-        budget_s: float = 60.0,
-        accelerator: str = "auto",
-        progress: Progress = SILENT,
-    ) -> Inversion:
-        """Train the decoder; see ``train_decoder``."""
-        from .decoder import train_decoder
-
-        return train_decoder(
-            train, val, seed=seed, budget_s=budget_s, accelerator=accelerator, progress=progress
-        )
-
-
-ATTACKS: tuple[Attack, ...] = (DecoderAttack(),)
-"""Every attack there is; the conformance tests run each of them."""
-
-
-@dataclass(frozen=True)
-class AttackResult:
-    """One attack on one encoder. ``fit`` is the fitted attack's own document."""
-
-    attack: str
-    knows: str
-    scores: Recovery
-    image_scores: ImageScores
-    fit: Mapping[str, Any]
-    reconstructions: NDArray[np.uint8] = field(repr=False)
-    """uint8 (n, R, R, 3)."""
-
-    def document(self) -> dict[str, Any]:
-        """As in an audit's ``attacks``."""
-        return {"attack": self.attack, "knows": self.knows, **self.scores.document(), "fit": dict(self.fit)}
-
-
-@dataclass(frozen=True)
-class Leakage:
-    """What the attacks recovered from the test images, beside what can be guessed without the features."""
-
-    attacks: tuple[AttackResult, ...]
-    blind: Recovery
-    label_only: Recovery
-
-    @property
-    def strongest(self) -> AttackResult:
-        """The attack with the highest r2."""
-        return max(self.attacks, key=lambda result: result.scores.r2.value)
-
-    @property
-    def scores(self) -> Recovery:
-        """The strongest attack's scores."""
-        return self.strongest.scores
-
-    @property
-    def reconstructions(self) -> NDArray[np.uint8]:
-        """The strongest attack's images, uint8 (n, R, R, 3)."""
-        return self.strongest.reconstructions
-
-    @property
-    def decoder(self) -> Mapping[str, Any]:
-        """The strongest attack's training: seconds, epochs, pairs, stopped."""
-        return self.strongest.fit
-
-    def document(self) -> dict[str, Any]:
-        """``strongest`` (a score and its attack per measure), ``blind``, ``label_only``, ``attacks``."""
-        strongest = {}
-        for measure in self.scores.scores():
-            best = max(self.attacks, key=lambda result: result.scores.scores()[measure].value)
-            strongest[measure] = {**best.scores.scores()[measure].document(), "attack": best.attack}
-        return {
-            "strongest": strongest,
-            "blind": self.blind.document(),
-            "label_only": self.label_only.document(),
-            "attacks": [result.document() for result in self.attacks],
-        }
 
 
 def attack_features(
-    train: Pairs,
-    val: Pairs,
+    view: View,
     test: Pairs,
     *,
-    attacks: Sequence[Attack] = ATTACKS,
+    attacks: Sequence[Attack],
+    averaged: NDArray[Any] | None = None,
+    recogniser: Recogniser | None = None,
+    channels: Sequence[int] | None = None,
+    store: ResultStore | None = None,
     seed: int = 0,
     budget_s: float = 60.0,
     accelerator: str = "auto",
     progress: Progress = SILENT,
 ) -> Leakage:
-    """Fit each attack on ``train`` and ``val`` and score its reconstructions of ``test``.
+    """Run each attack with what it knows of ``view`` and score its reconstructions of ``test``.
 
-    ``budget_s``: seconds for each attack's training. Raises ``InputError`` for no attack or pairs of
-    different shapes, and ``PrivynetError`` when all test images are the mean training image.
+    The view must hold pairs, which give the floors. ``averaged``: the test features as means over several
+    captures, for attacks that know ``captures``. With ``recogniser`` the rebuilt images are also judged by
+    an independent network. ``channels``: those that the encoder keeps, in the order of its output; what an
+    attack takes for them is compared and not kept. ``store`` keeps finished attacks, which are then not run
+    again. ``budget_s``: seconds for each attack.
+
+    Raises ``InputError`` for no attack, one that lacks what it must know, or pairs of different shapes, and
+    ``PrivynetError`` when all test images are the mean training image.
     """
+    assert view.pairs is not None, "the floors come from pairs"
     if not attacks:
-        raise InputError("no attack", hint=f"known: {', '.join(attack.name for attack in ATTACKS)}")
+        raise InputError("no attack", hint="name at least one")
+    train, val = view.pairs
     for pairs in (val, test):
         if pairs.feature_shape != train.feature_shape or pairs.image_size != train.image_size:
             raise InputError(
@@ -170,36 +103,50 @@ def attack_features(
                 f"{pairs.image_size} and {train.image_size} pixels",
                 hint="use one encoder and one image size for all",
             )
+    for attack in attacks:
+        missing = [KNOWLEDGE[name] for name in attack.knows if name not in view.known]
+        if missing:
+            raise InputError(f"{attack.name} needs to know {missing[0]}", hint="leave it out")
     blind = mean_image(train.images)
     results = []
-    for attack in attacks:
-        fitted = attack.fit(
-            train, val, seed=seed, budget_s=budget_s, accelerator=accelerator, progress=progress
-        )
-        rebuilt = np.empty(test.images.shape, np.uint8)
-        parts = []
-        for rows in _batches(len(test)):
-            guess = fitted.reconstruct(test.features[rows])
-            parts.append(score_images(guess, test.images[rows], mean_image=blind))
-            rebuilt[rows] = np.rint(guess * 255)
-        scores = ImageScores.concatenate(parts)
-        results.append(
-            AttackResult(
-                attack.name, attack.knows, scores.summary(seed=seed), scores, fitted.document(), rebuilt
-            )
-        )
-    return Leakage(
-        tuple(results),
-        blind=_score_guess(np.broadcast_to(blind, test.images.shape), test, blind).summary(seed=seed),
-        label_only=_score_guess(class_mean_images(train, test.labels), test, blind).summary(seed=seed),
-    )
+    with progress.task("attacks", len(attacks)) as task:
+        for attack in attacks:
+            result = store.load(attack.name) if store else None
+            if result is None:
+                fitted = attack.fit(
+                    view.only(attack.knows),
+                    seed=seed,
+                    budget_s=budget_s,
+                    accelerator=accelerator,
+                    progress=progress,
+                )
+                averages = "captures" in attack.knows
+                assert averaged is not None or not averages, "a view with captures has averaged test features"
+                rebuilt = fitted.reconstruct(averaged if averages and averaged is not None else test.features)
+                scores = score_images(rebuilt, test.images, mean_image=blind)
+                if recogniser is not None:
+                    scores = scores.recognised_by(recogniser, rebuilt, test.images, test.labels)
+                pixels = np.rint(rebuilt * 255).astype(np.uint8)
+                result = AttackResult(
+                    attack.name, attack.knows, scores, _without_channels(fitted, channels), pixels, seed
+                )
+                if store is not None:
+                    store.save(result)
+            results.append(result)
+            task.advance(note=attack.name)
+    floors = []
+    for guess in (np.broadcast_to(blind, test.images.shape), class_mean_images(train, test.labels)):
+        scores = score_images(guess, test.images, mean_image=blind)
+        if recogniser is not None:
+            scores = scores.recognised_by(recogniser, guess, test.images, test.labels)
+        floors.append(scores.summary(seed=seed))
+    return Leakage(tuple(results), blind=floors[0], label_only=floors[1])
 
 
-def _score_guess(guess: NDArray[np.float32], test: Pairs, blind: NDArray[np.float32]) -> ImageScores:
-    return ImageScores.concatenate(
-        [score_images(guess[rows], test.images[rows], mean_image=blind) for rows in _batches(len(test))]
-    )
-
-
-def _batches(count: int) -> list[slice]:
-    return [slice(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)]
+def _without_channels(fitted: Inversion, kept: Sequence[int] | None) -> dict[str, Any]:
+    """The attack's document with the share of channels that it ``found`` instead of the channels."""
+    document = dict(fitted.document())
+    guessed = document.pop("channels", None)
+    if guessed is not None and kept is not None:
+        document["found"] = float(np.mean(np.asarray(guessed) == np.asarray(kept)))
+    return document

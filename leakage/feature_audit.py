@@ -1,121 +1,129 @@
-"""The feature audit: encode a data set's attack splits, attack, and say whether the attacker was able to."""
+"""The feature audit: every attack that can be run on an encoder, its controls, and what else is known."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data import DataSet, Split
-from ..errors import InputError, PrivynetError
-from ..progress import SILENT, Progress, Task
-from .attack import ATTACKS, Attack, Leakage, attack_features
+from ..errors import InputError
+from ..progress import SILENT, Progress
+from .attack import Attack, attack_features
+from .audit_steps import (
+    attribute_entry,
+    check_sizes,
+    describe,
+    pairs_curve,
+    runnable,
+    train_recogniser,
+    unattacked,
+    warnings,
+)
+from .auxiliary import synthetic_images
+from .encoding import encode_pairs
+from .knowledge import AuditSubject
 from .pairs import Pairs
+from .positive_control import control as run_control
+from .positive_control import control_document
+from .recognition import Recogniser
+from .results import Leakage
+from .storing import FolderStore
 
-CONTROL_PSNR_DB = 30.0
-"""The positive control passes when the images themselves are rebuilt at least this well."""
-_CONTROL_PAIRS = 2000
-_CONTROL_TEST_IMAGES = 500
-_FEW_PAIRS = 1000
-_BATCH = 256
-
-
-class FeatureEncoder(Protocol):
-    """What can be audited: an encoder in torch or in ONNX Runtime."""
-
-    @property
-    def digest(self) -> str:
-        """The digest of its spec."""
-        ...
-
-    @property
-    def input_size(self) -> int:
-        """H = W in pixels."""
-        ...
-
-    @property
-    def feature_shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of one image's features."""
-        ...
-
-    def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (n, H, W, 3) -> float32 (n, C, h, w)."""
-        ...
+AUXILIARY_IMAGES = 2_000
 
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What the attacks recovered, how well the attacker was able to, and what to be careful about.
+    """What the attacks recovered, how well each was able to, and what to be careful about.
 
-    ``control``: the attack on the images themselves, ``None`` when not asked for. ``originals``: uint8
-    (n, R, R, 3), the attacked images (beside ``leakage.reconstructions``), ``None`` when not to be kept.
+    ``controls``: the attacks on the images themselves, ``None`` when not asked for. ``originals``: uint8
+    (n, R, R, 3), the attacked images, ``None`` when not to be kept. ``details``: the document's other
+    entries.
     """
 
     leakage: Leakage
-    control: Leakage | None
-    originals: NDArray[np.uint8] | None
-    warnings: tuple[str, ...]
-    seed: int
-    budget_s: float
-    n: dict[str, int]
-    inputs: dict[str, str]
+    controls: Leakage | None
+    originals: NDArray[np.uint8] | None = field(repr=False)
+    details: Mapping[str, Any]
 
     @property
     def conclusive(self) -> bool:
-        """False when the positive control failed: then low scores say nothing about the encoder."""
-        return self.control is None or self.control.scores.psnr_db.value >= CONTROL_PSNR_DB
+        """False when the strongest attack failed its control: then low scores say nothing."""
+        strongest = self.leakage.strongest.attack
+        return self.controls is None or bool(control_document(strongest, self.controls)["passed"])
 
     def document(self) -> dict[str, Any]:
         """DESIGN's audit keys, with ``verdict`` ``measured`` or ``inconclusive``."""
-        control = None
-        if self.control is not None:
-            control = {
-                "required_psnr_db": CONTROL_PSNR_DB,
-                "passed": self.conclusive,
-                **self.control.document()["strongest"],
-            }
+        leakage = self.leakage.document()
+        for attack in leakage["attacks"]:
+            attack["control"] = (
+                None if self.controls is None else control_document(attack["attack"], self.controls)
+            )
         return {
             "verdict": "measured" if self.conclusive else "inconclusive",
-            **self.leakage.document(),
-            "positive_control": control,
-            "n": dict(self.n),
-            "seed": self.seed,
-            "budget_s": self.budget_s,
-            "inputs": dict(self.inputs),
-            "warnings": list(self.warnings),
+            **leakage,
+            **self.details,
+            "warnings": [*self.details["warnings"], *self._failed_controls()],
         }
+
+    def _failed_controls(self) -> list[str]:
+        if self.controls is None:
+            return ["no positive control was run: a low score may be the attack's fault"]
+        found = []
+        for result in self.controls.attacks:
+            shown = control_document(result.attack, self.controls)
+            if not shown["passed"]:
+                found.append(
+                    f"{result.attack} failed its positive control ({result.scores.psnr_db.value:.1f} dB of "
+                    f"{shown['required_psnr_db']:g} dB): its low score says nothing"
+                )
+        return found
 
 
 def audit(
-    encoder: FeatureEncoder,
+    subject: AuditSubject,
     *,
     data: DataSet,
     split: str = "test",
-    pairs: int = 5000,
+    pairs: int = 10_000,
     test_images: int | None = 1000,
     budget_s: float = 120.0,
-    attacks: Sequence[Attack] = ATTACKS,
-    control: bool = False,
+    attacks: Sequence[Attack] | None = None,
+    attributes: Sequence[str] = (),
+    control: bool = True,
     images: bool = True,
+    auxiliary: DataSet | None = None,
+    recogniser: Recogniser | None = None,
+    captures: int = 16,
+    store: FolderStore | None = None,
     seed: int = 0,
     accelerator: str = "auto",
     progress: Progress = SILENT,
 ) -> AuditResult:
-    """Attack an encoder with ``pairs`` images of attack-train and score on ``split``.
+    """Attack an encoder with all that an attacker may know, and score on ``split``.
 
-    Images are attacked at the data set's reference size. ``pairs``: at most so many training pairs (and a
-    fifth as many for validation); ``test_images``: at most so many images of ``split`` (``None``: all).
-    ``budget_s``: seconds for each attack's training. ``control``: also attack the images themselves, under
-    the same budget; where that fails the verdict is ``inconclusive``. ``images=False`` keeps no originals.
-    Features lie in unnamed temporary files while the attack runs. Raises ``InputError`` for an unknown
-    split or counts that are not positive.
+    Images are attacked at the data set's reference size. ``pairs``: at most so many training pairs of
+    attack-train (and a fifth as many of attack-val); ``test_images``: at most so many images of ``split``
+    (``None``: all). ``budget_s``: seconds for each attack. ``attacks``: those to run (default: all that can
+    run with what is known of the subject). ``attributes``: private attributes to predict. ``control``: also
+    attack the images themselves. ``auxiliary``: images of another domain (default: synthetic ones).
+    ``recogniser``: the network that judges rebuilt images (default: trained here, on images of head-train).
+    ``captures``: how often an encoder with noise sends one scene. ``images=False`` keeps neither originals
+    nor reconstructions. ``store`` keeps what is finished; the same audit then goes on from there.
+
+    Raises ``InputError`` for an unknown split or attribute, counts that are not positive, an attack that
+    cannot run, and splits too small to attack.
     """
-    for name, count in (("pairs", pairs), ("test images", 1 if test_images is None else test_images)):
+    for name, count in (
+        ("pairs", pairs),
+        ("test images", 1 if test_images is None else test_images),
+        ("captures", captures),
+    ):
         if count < 1:
             raise InputError(f"{count} {name}", hint="needed: 1 or more")
     splits = {
@@ -123,73 +131,106 @@ def audit(
         "val": data.split("attack-val", limit=max(100, pairs // 5)),
         "test": data.split(split, limit=test_images),
     }
-    with progress.task("encode", sum(map(len, splits.values()))) as task:
-        train, val, test = (_encode(encoder, part, data.reference_size, task) for part in splits.values())
+    check_sizes(splits, data.name)
+    for attribute in attributes:
+        splits["train"].attribute(attribute)
+    store = replace(store, images=images) if store else None
+    noisy = subject.encoder.noise_std > 0
+    encode = partial(_encode, subject, splits, data.reference_size, seed=seed, progress=progress)
+    train, val, test = encode(captures=1)
+    averaged = encode(captures=captures) if noisy and captures > 1 else None
+    if auxiliary is None:
+        foreign = synthetic_images(AUXILIARY_IMAGES, data.reference_size, seed=seed)
+    else:
+        foreign = auxiliary.split("attack-train", limit=AUXILIARY_IMAGES).images(data.reference_size)
+    view = subject.view(train, val, auxiliary=foreign, captures=averaged[:2] if averaged else None)
+    chosen, not_run = runnable(attacks, view, subject)
+    if recogniser is None:
+        recogniser = train_recogniser(data, seed=seed, accelerator=accelerator, progress=progress)
     run = partial(
         attack_features,
-        attacks=attacks,
+        recogniser=recogniser,
+        channels=subject.spec.channels if subject.spec else None,
         seed=seed,
         budget_s=budget_s,
         accelerator=accelerator,
         progress=progress,
     )
-    leakage = run(train, val, test)
-    controlled = None
+    leakage = run(
+        view, test, attacks=chosen, averaged=averaged[2].features if averaged else None, store=store
+    )
+    controls = None
     if control:
-        controlled = run(
-            _identity(train, _CONTROL_PAIRS),
-            _identity(val, _CONTROL_TEST_IMAGES),
-            _identity(test, _CONTROL_TEST_IMAGES),
+        controls = run_control(
+            train,
+            val,
+            test,
+            attacks=chosen,
+            auxiliary=foreign,
+            store=store.named("control") if store else None,
+            seed=seed,
+            budget_s=budget_s,
+            accelerator=accelerator,
+            progress=progress,
         )
-    return AuditResult(
-        leakage=leakage,
-        control=controlled,
-        originals=test.images if images else None,
-        warnings=tuple(_warnings(leakage, len(train), budget_s)),
-        seed=seed,
-        budget_s=budget_s,
-        n={name: len(part) for name, part in splits.items()},
-        inputs={
+    details = {
+        "not_run": not_run,
+        "pairs_curve": pairs_curve(view, test, leakage, run, store),
+        "attributes": [
+            attribute_entry(
+                name,
+                data,
+                splits,
+                (train, val, test),
+                store=store,
+                seed=seed,
+                accelerator=accelerator,
+                progress=progress,
+            )
+            for name in attributes
+        ],
+        "recogniser": {
+            "images": recogniser.images,
+            "accuracy": recogniser.accuracy(test.images, test.labels, seed=seed).document(),
+            "chance": float(np.mean(test.labels == np.bincount(train.labels).argmax())),
+        },
+        **unattacked(subject, train, test, store=store, seed=seed, progress=progress),
+        "encoder": describe(subject),
+        "n": {name: len(part) for name, part in splits.items()},
+        "captures": captures if noisy else 1,
+        "auxiliary": auxiliary.name if auxiliary else "synthetic images (dead leaves)",
+        "seed": seed,
+        "budget_s": budget_s,
+        "inputs": {
             "data": data.name,
             "data_digest": data.digest,
             "split": split,
-            "encoder_digest": encoder.digest,
+            "encoder_digest": subject.encoder.digest,
         },
-    )
+        "warnings": warnings(leakage, subject, len(train), budget_s),
+    }
+    if store is not None and images:
+        store.keep_originals(test.images)
+    return AuditResult(leakage, controls, test.images if images else None, details)
 
 
-def _encode(encoder: FeatureEncoder, split: Split, reference_size: int, task: Task) -> Pairs:
-    shape = (len(split), *encoder.feature_shape)
-    seen = split.batches(encoder.input_size, batch=_BATCH)
-    try:
-        with tempfile.TemporaryFile() as file:
-            for batch in seen:
-                # Written, not mapped for writing: a full disk is then an error, not a bus error.
-                file.write(np.ascontiguousarray(encoder.encode(batch), dtype=np.float32).tobytes())
-                task.advance(len(batch))
-            file.flush()
-            features = np.memmap(file, np.float32, "r", shape=shape)
-    except OSError as error:
-        raise PrivynetError(
-            f"the features do not fit in {tempfile.gettempdir()}: {error.strerror}",
-            hint=f"{4 * int(np.prod(shape)) >> 20} MiB are needed: ask for fewer pairs or set TMPDIR",
-        ) from error
-    return Pairs(features, split.images(reference_size), split.labels)
-
-
-def _identity(pairs: Pairs, limit: int) -> Pairs:
-    """The pairs of an encoder that sends the images as they are."""
-    images = pairs.images[:limit]
-    features = images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
-    return Pairs(features, images, pairs.labels[:limit])
-
-
-def _warnings(leakage: Leakage, pairs: int, budget_s: float) -> list[str]:
-    found = [
-        f"{result.attack}: its error was still falling after {budget_s:g} s; a longer attack may recover more"
-        for result in leakage.attacks
-        if result.fit.get("stopped") == "budget"
-    ]
-    if pairs < _FEW_PAIRS:
-        found.append(f"only {pairs} attack pairs; an attacker with more may recover more")
-    return found
+def _encode(
+    subject: AuditSubject,
+    splits: Mapping[str, Split],
+    image_size: int,
+    *,
+    captures: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[Pairs, Pairs, Pairs]:
+    """Pairs of the train, val and test split; the same noise each time for a seed."""
+    total = sum(map(len, splits.values()))
+    note = f"encode {captures} times" if captures > 1 else "encode"
+    with progress.task(note, total) as task:
+        train, val, test = (
+            encode_pairs(
+                subject.encoder, part, image_size=image_size, captures=captures, seed=seed + place, task=task
+            )
+            for place, part in enumerate(splits.values())
+        )
+    return train, val, test

@@ -16,6 +16,7 @@ ROOMS = (
     "artifacts",
     "cloud",
     "data",
+    "defences",
     "device_profiles",
     "encoders",
     "exporters",

@@ -1,4 +1,4 @@
-"""The geometry of the report's plots, in SVG user units; the template draws them."""
+"""The geometry of a run report's plots, in SVG user units; the template draws them."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ _ORDER: dict[State, int] = {"infeasible": 0, "feasible": 1, "chosen": 2}
 def scatter(trials: Sequence[Trial], *, limit: float | None, floor: float | None) -> Scatter:
     """The plot of all evaluated trials; ``limit`` is that on r2, ``floor`` the label-only r2."""
     marks = [value for value in (limit, floor) if value is not None]
-    x_low, x_high, x_ticks = _axis([*(trial.privacy_loss for trial in trials), *marks])
-    y_low, y_high, y_ticks = _axis([trial.utility for trial in trials])
+    x_low, x_high, x_ticks = axis([*(trial.privacy_loss for trial in trials), *marks])
+    y_low, y_high, y_ticks = axis([trial.utility for trial in trials])
 
     def x(value: float) -> float:
         return round(_LEFT + (value - x_low) / (x_high - x_low) * (_RIGHT - _LEFT), 1)
@@ -109,7 +109,7 @@ def scatter(trials: Sequence[Trial], *, limit: float | None, floor: float | None
     )
 
 
-def _axis(values: Iterable[float]) -> tuple[float, float, list[float]]:
+def axis(values: Iterable[float]) -> tuple[float, float, list[float]]:
     """Ends of an axis that holds all values with some air, and round places between them."""
     known = list(values) or [0.0, 1.0]
     low, high = min(known), max(known)

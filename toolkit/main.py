@@ -16,7 +16,20 @@ import typer.main
 
 from ..errors import PrivynetError, unknown
 from .options import Debug, Settings
-from .verbs import audit, bench, cuts, demo, devices, encode, evaluate, export, search, train_head, verify
+from .verbs import (
+    audit,
+    bench,
+    cuts,
+    defend,
+    demo,
+    devices,
+    encode,
+    evaluate,
+    export,
+    search,
+    train_head,
+    verify,
+)
 
 INTERRUPTED = 130
 
@@ -66,6 +79,7 @@ def _app() -> typer.Typer:
     app.add_typer(target, name="devices")
     app.command("cuts")(cuts.cuts)
     app.command("search")(search.search)
+    app.command("defend")(defend.defend)
     app.command("export")(export.export)
     app.command("verify")(verify.verify)
     app.command("bench")(bench.bench)

@@ -67,11 +67,15 @@ SpecWeights = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="The backbone's weights, if they have moved."),
 ]
+AdaptedWeights = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="The adapted encoder's weights, if they have moved."),
+]
 AllowCode = Annotated[
     list[str] | None,
     typer.Option(metavar="MODULE:FACTORY", help="Import this code of yours, which the spec names."),
 ]
-Pairs = Annotated[int, typer.Option(min=1, metavar="N", help="At most so many images to attack with.")]
+Pairs = Annotated[int, typer.Option(metavar="N", help="At most so many images to attack with.")]
 Budget = Annotated[
     float, typer.Option(min=0.1, metavar="SECONDS", help="At most so long for each attack's training.")
 ]

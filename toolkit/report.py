@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..artifacts import RunFolder, read_document, replace_file
 from .charts import State, Trial, scatter
+from .pages import data_uri, template
 from .tables import number_text
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 _ROWS = ("Rebuilt best: the worst for privacy", "Around the median", "Rebuilt worst")
@@ -73,19 +71,9 @@ def render(
     images: Mapping[str, NDArray[Any]] | None = None,
 ) -> str:
     """The page. ``images``: ``originals``, ``reconstructions`` uint8 (n, R, R, 3), ``psnr_db`` (n,)."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number_text
     limits = result["limits"]
     evaluated = [trial for trial in result["trial_table"] if trial["state"] == "evaluated"]
-    return environment.get_template("report.html").render(
+    return template("report.html").render(
         result=result,
         bench=bench,
         evaluation=evaluation,
@@ -151,15 +139,7 @@ def _rows(images: Mapping[str, NDArray[Any]] | None) -> list[tuple[str, list[Pai
 
 def _pair(images: Mapping[str, NDArray[Any]], number: int) -> Pair:
     return Pair(
-        _data_uri(images["originals"][number]),
-        _data_uri(images["reconstructions"][number]),
+        data_uri(images["originals"][number]),
+        data_uri(images["reconstructions"][number]),
         float(images["psnr_db"][number]),
     )
-
-
-def _data_uri(image: NDArray[np.uint8]) -> str:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-"""What a path on the command line stands for: a run, a spec, an artifact or an ONNX file."""
+"""What a path on the command line stands for: a run, a spec or an artifact."""
 
 from __future__ import annotations
 
@@ -10,38 +10,60 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..encoders import EncoderSpec
-    from ..leakage import FeatureEncoder
+    from ..leakage import AuditSubject
 
 
-def open_encoder(subject: Path, *, weights: str | None, allowed_code: Collection[str]) -> FeatureEncoder:
-    """The encoder of a run or a spec in torch, of an artifact in ONNX Runtime.
+def open_subject(
+    subject: Path,
+    *,
+    weights: str | None = None,
+    adapted_weights: str | None = None,
+    allowed_code: Collection[str] = (),
+) -> AuditSubject:
+    """The encoder of a run or a spec in torch; of an artifact the exported file itself.
 
-    Raises ``InputError`` when ``subject`` is none of them and ``NegativeResult`` when an artifact fails its
-    check.
+    An artifact's encoder is also rebuilt from its spec, for attackers that hold the weights; where that
+    cannot be done, ``reasons`` says why. Raises ``InputError`` when ``subject`` is none of them, its weights
+    are missing, or given and not the right ones, and ``NegativeResult`` when an artifact fails its check.
     """
     from ..artifacts import Artifact
-    from ..encoders import build_encoder
+    from ..leakage import AuditSubject
 
-    if is_artifact(subject):
-        return Artifact.open(subject).session()
-    return build_encoder(read_spec(subject), weights=weights, allowed_code=allowed_code)
+    opened = AuditSubject.of_spec(
+        read_spec(subject),
+        encoder=Artifact.open(subject).session() if is_artifact(subject) else None,
+        weights=weights,
+        adapted_weights=adapted_weights,
+        allowed_code=allowed_code,
+    )
+    if opened.torch_encoder is None and (weights or adapted_weights):
+        raise InputError(
+            opened.why_unknown("weights"), hint="give the files that the artifact was made from, or none"
+        )
+    return opened
 
 
 def read_spec(subject: Path) -> EncoderSpec:
     """The spec in a run, a file or an artifact."""
-    from ..artifacts import Artifact, RunFolder
+    from ..artifacts import Artifact
     from ..encoders import EncoderSpec
+    from ..exporters.export import read_subject
 
     if is_artifact(subject):
         return EncoderSpec.from_document(Artifact.open(subject).spec, source=str(subject / "encoder.json"))
-    if not subject.is_dir():
-        return EncoderSpec.read(subject)
-    run = RunFolder.open(subject)
-    if not run.spec.exists():
-        raise InputError(f"run {subject} has no encoder", hint="finish the search, or loosen its limits")
-    return EncoderSpec.read(run.spec)
+    spec, _ = read_subject(subject)
+    return spec
 
 
 def is_artifact(subject: Path) -> bool:
     """Whether ``subject`` is a folder with an artifact's manifest."""
     return (subject / "manifest.json").is_file()
+
+
+def default_audit_folder(subject: Path) -> Path:
+    """Where an audit is written: inside a run, beside a spec or an artifact."""
+    if subject.name in ("", ".."):
+        subject = subject.resolve()
+    if subject.is_dir() and not is_artifact(subject):
+        return subject / "audit"
+    return subject.with_name(f"{subject.name.removesuffix('.json')}-audit")

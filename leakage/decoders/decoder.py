@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from ..progress import SILENT, Progress
-from .accelerators import torch_device
-from .measures import psnr_db
+from ...errors import InputError, unknown
+from ...progress import SILENT, Progress
+from ..accelerators import torch_device
+from ..measures import psnr_db
+from ..pairs import Pairs
+from .linear import LinearReconstruction
 from .model import InversionModel
-from .pairs import Pairs
+from .network import ARCHITECTURES
 from .training import Training, fit_linear
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,7 @@ class Decoder:
 
     def reconstruct(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """Features (n, C, h, w) -> images float32 (n, R, R, 3) in [0, 1]."""
-        model = self.model
-        size = model.geometry.image_size
-        out = np.empty((len(features), size, size, 3), np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(features), _BATCH):
-                images = model(model.lay(features[start : start + _BATCH])) + model.mean_image
-                out[start : start + _BATCH] = images.clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
-        return out
+        return self.model.reconstruct(features)
 
     def document(self) -> dict[str, Any]:
         """The training, for an audit's document."""
@@ -67,6 +60,7 @@ def train_decoder(
     train: Pairs,
     val: Pairs,
     *,
+    architecture: str = "residual",
     seed: int = 0,
     budget_s: float = 60.0,
     accelerator: str = "auto",
@@ -82,16 +76,18 @@ def train_decoder(
     """
     if not budget_s > 0:
         raise InputError(f"attack budget {budget_s} s", hint="needed: more than 0 seconds")
+    if architecture not in ARCHITECTURES:
+        raise unknown("architecture", architecture, ARCHITECTURES)
     if train.feature_shape != val.feature_shape or train.image_size != val.image_size:
         raise InputError("training and validation pairs differ in shape", hint="use one encoder for both")
     started = time.monotonic()
     device = torch_device(accelerator)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = InversionModel(train)
+        model = InversionModel(train, architecture)
     model.to(device).to(memory_format=torch.channels_last)
     rng = np.random.default_rng(seed)
-    fit_linear(model, train, val, rng)
+    fit_linear(model, LinearReconstruction(model.geometry).to(device), train, val, rng)
     run = Training(model, train, val, rng, started=started, budget_s=budget_s)
     with progress.task("inversion decoder", budget_s) as task:
         reported = 0.0

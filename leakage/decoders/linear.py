@@ -1,7 +1,8 @@
-"""The best linear reconstruction from a feature map, in closed form: where the trained decoder starts.
+"""The best linear reconstruction from a feature map, in closed form: where the trained decoders start.
 
 Ridge regression (Hoerl and Kennard 1970) from the features around each place to the block of image pixels
-there. The normal equations are summed over batches, so memory does not grow with the number of pairs.
+there, or from all features to all pixels. The normal equations are summed over batches, so memory does not
+grow with the number of pairs.
 """
 
 from __future__ import annotations
@@ -16,35 +17,49 @@ from torch.nn import functional
 from .geometry import Geometry
 
 MAX_WIDE_INPUTS = 1200
-"""Most regressors for which the 3x3 neighbourhood of a place is used; with more, the place alone is."""
+"""Most regressors for which a decoder starts from 3x3 neighbourhoods; with more, from the place alone."""
 MAX_INPUTS = 2048
 """Most regressors at all: the solution takes time cubic in them."""
 MAX_WEIGHTS = 20_000_000
 """Most coefficients: regressors times pixels of a block. Beyond either, the reconstruction stays zero."""
-_MOMENT_FLOPS = 1e11
-_RELATIVE_RIDGES = np.logspace(-8, 2, 21)
+MOMENT_FLOPS = 1e11
+"""Floating-point operations that summing the normal equations may take: about two seconds of one core."""
+_RELATIVE_RIDGES = np.logspace(-8, 2, 11)
+_PROBED_OUTPUTS = 256
+"""Pixels by which the ridge is chosen, evenly spaced."""
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 
 class LinearReconstruction(nn.Module):
-    """(n, channels, g, g) laid-out features -> (n, 3, R, R) deviations from the mean image."""
+    """(n, channels, g, g) laid-out features -> (n, 3, R, R) deviations from the mean image.
 
-    def __init__(self, geometry: Geometry) -> None:
+    ``kernel``: the neighbourhood's side in places, odd; 0 for all places at once; ``None`` for what a
+    decoder starts from. Zero until fitted; stays so where ``small`` is false.
+    """
+
+    def __init__(
+        self, geometry: Geometry, kernel: int | None = None, *, moment_flops: float = MOMENT_FLOPS
+    ) -> None:
         super().__init__()
+        if kernel is None:
+            kernel = 3 if geometry.channels * 9 <= MAX_WIDE_INPUTS else 1
         self.size = geometry.image_size
-        self.block = self.size if geometry.vector else -(-self.size // geometry.entry)
-        wide = not geometry.vector and geometry.channels * 9 <= MAX_WIDE_INPUTS
-        self.kernel = 3 if wide else 1
-        inputs, outputs = geometry.channels * self.kernel**2, 3 * self.block**2
+        self.whole = geometry.vector or not kernel
+        self.kernel = 1 if self.whole else kernel
+        self.block = self.size if self.whole else -(-self.size // geometry.entry)
+        places = geometry.entry**2 if self.whole and not geometry.vector else self.kernel**2
+        inputs, outputs = geometry.channels * places, 3 * self.block**2
+        self.inputs = inputs
         self.small = inputs <= MAX_INPUTS and inputs * outputs <= MAX_WEIGHTS
+        self.moment_flops = moment_flops
         shape = (outputs, inputs) if self.small else (0, 0)
         self.weight = nn.Parameter(torch.zeros(shape), requires_grad=False)
 
     def forward(self, laid: Tensor) -> Tensor:
         if not self.small:
             return laid.new_zeros(len(laid), 3, self.size, self.size)
-        if laid.shape[2] == 1:
+        if self.whole:
             blocks = functional.linear(laid.flatten(1), self.weight)[:, :, None, None]
         else:
             weight = self.weight.view(len(self.weight), -1, self.kernel, self.kernel)
@@ -56,13 +71,25 @@ class LinearReconstruction(nn.Module):
         """As many pairs as the normal equations can sum in a few seconds; more would change little."""
         if not self.small:
             return 1
-        inputs, places = self.weight.shape[1], (-(-self.size // self.block)) ** 2
-        return max(1, int(_MOMENT_FLOPS / (2 * inputs**2 * places)))
+        return max(1, int(self.moment_flops / self._pair_flops))
+
+    @property
+    def _pair_flops(self) -> float:
+        places = (-(-self.size // self.block)) ** 2
+        return 2.0 * self.inputs * (self.inputs + len(self.weight)) * places
+
+    def flops(self, pairs: int) -> float:
+        """Floating-point operations of a fit to so many pairs, about."""
+        return self._pair_flops * min(pairs, self.pairs_needed) + len(_RELATIVE_RIDGES) * self.inputs**3
 
     def _rows(self, laid: Tensor, deviations: Tensor) -> tuple[Tensor, Tensor]:
         """Regressors (m, inputs) and pixels (m, outputs), one row a place."""
-        inputs = functional.unfold(laid, self.kernel, padding=self.kernel // 2)
-        missing = laid.shape[2] * self.block - self.size
+        if self.whole:
+            inputs = laid.flatten(1)[:, :, None]
+            missing = 0
+        else:
+            inputs = functional.unfold(laid, self.kernel, padding=self.kernel // 2)
+            missing = laid.shape[2] * self.block - self.size
         padded = functional.pad(deviations, (0, missing, 0, missing))
         outputs = functional.pixel_unshuffle(padded, self.block).flatten(2)
         return inputs.transpose(1, 2).flatten(0, 1), outputs.transpose(1, 2).flatten(0, 1)
@@ -73,20 +100,24 @@ class LinearReconstruction(nn.Module):
             return
         gram, cross = self._moments(train)
         val_gram, val_cross = self._moments(val)
-        values, vectors = torch.linalg.eigh(gram)
-        values = values.clamp(min=0)
-        scale = float(values.mean())
+        scale = float(gram.diagonal().mean())
         if not scale > 0:
             return
-        projected = vectors.T @ cross
-        # With W = V diag(s) P, ||Y - XW||^2 on the validation pairs is s'Qs - 2 s'l and a constant.
-        quadratic = (vectors.T @ val_gram @ vectors) * (projected @ projected.T)
-        linear = (projected * (vectors.T @ val_cross)).sum(1)
-        shrinkages = [1 / (values + relative * scale) for relative in _RELATIVE_RIDGES]
-        errors = [float(s @ quadratic @ s - 2 * (s @ linear)) for s in shrinkages]
-        best = int(np.argmin(errors))
-        if errors[best] < 0:
-            weight = vectors @ (shrinkages[best][:, None] * projected)
+        probed = slice(None, None, -(-cross.shape[1] // _PROBED_OUTPUTS))
+        least, best = 0.0, None
+        for relative in _RELATIVE_RIDGES:
+            damped = gram.clone()
+            damped.diagonal().add_(float(relative) * scale)
+            factor, failed = torch.linalg.cholesky_ex(damped)
+            if int(failed):
+                continue
+            weight = torch.cholesky_solve(cross[:, probed], factor)
+            # ||Y - XW||^2 on the validation pairs, less the constant ||Y||^2.
+            error = float((weight * (val_gram @ weight - 2 * val_cross[:, probed])).sum())
+            if error < least:
+                least, best = error, factor
+        if best is not None:
+            weight = torch.cholesky_solve(cross, best)
             self.weight.data = weight.T.float().contiguous().to(self.weight.device)
 
     def _moments(self, batches: Batches) -> tuple[Tensor, Tensor]:

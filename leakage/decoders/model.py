@@ -9,37 +9,40 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import PrivynetError
-from .accelerators import fast_precision
-from .baselines import mean_image
+from ...errors import PrivynetError
+from ..accelerators import fast_precision
+from ..baselines import mean_image
+from ..pairs import Pairs
 from .geometry import Geometry
-from .linear import LinearReconstruction
-from .network import InversionNetwork
-from .pairs import Pairs
+from .network import ARCHITECTURES, InversionNetwork
 
 _BATCH = 256
+_RECONSTRUCT_BATCH = 64
 
 
 class InversionModel(nn.Module):
-    """Standardised features to deviations from the mean image: the linear reconstruction plus a network.
+    """Standardised features to deviations from the mean image: a sum of linear parts and a network.
 
-    Built for the shapes of ``pairs``, with their statistics; weights from torch's global generator.
-    Features that are not finite raise ``PrivynetError``.
+    Built for the shapes of ``pairs``, with their statistics, without linear parts; the network's weights
+    come from torch's global generator. Without ``architecture`` there is no network. Features that are not
+    finite raise ``PrivynetError``.
     """
 
     feature_mean: Tensor
     feature_scale: Tensor
     mean_image: Tensor
 
-    def __init__(self, pairs: Pairs) -> None:
+    def __init__(self, pairs: Pairs, architecture: str | None = None) -> None:
         super().__init__()
         mean, scale = _feature_statistics(pairs)
         self.geometry = Geometry(pairs.feature_shape, pairs.image_size)
         self.register_buffer("feature_mean", torch.from_numpy(mean.astype(np.float32)))
         self.register_buffer("feature_scale", torch.from_numpy(scale.astype(np.float32))[:, None, None])
         self.register_buffer("mean_image", torch.from_numpy(mean_image(pairs.images)).permute(2, 0, 1))
-        self.linear = LinearReconstruction(self.geometry)
-        self.network = InversionNetwork(self.geometry)
+        self.linear = nn.ModuleList()
+        self.network: InversionNetwork | None = (
+            ARCHITECTURES[architecture](self.geometry) if architecture else None
+        )
 
     def lay(self, features: NDArray[Any]) -> Tensor:
         """Features (n, C, h, w) -> standardised, on the device, as ``forward`` takes them."""
@@ -53,9 +56,24 @@ class InversionModel(nn.Module):
 
     def forward(self, laid: Tensor) -> Tensor:
         """Laid-out features -> deviations float32 (n, 3, R, R)."""
-        with fast_precision(laid.device):
-            rest = self.network(laid.contiguous(memory_format=torch.channels_last))
-        out: Tensor = self.linear(laid) + rest.float()
+        out = laid.new_zeros(len(laid), *self.mean_image.shape)
+        for part in self.linear:
+            out = out + part(laid)
+        if self.network is not None:
+            with fast_precision(laid.device):
+                rest = self.network(laid.contiguous(memory_format=torch.channels_last))
+            out = out + rest.float()
+        return out
+
+    def reconstruct(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        """Features (n, C, h, w) -> images float32 (n, R, R, 3) in [0, 1]."""
+        size = self.geometry.image_size
+        out = np.empty((len(features), size, size, 3), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(features), _RECONSTRUCT_BATCH):
+                images = self(self.lay(features[start : start + _RECONSTRUCT_BATCH])) + self.mean_image
+                images = images.clamp(0, 1).permute(0, 2, 3, 1)
+                out[start : start + _RECONSTRUCT_BATCH] = images.cpu().numpy()
         return out
 
 

@@ -11,14 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .measures import psnr_db
+from ..measures import psnr_db
+from ..pairs import Pairs
+from .linear import LinearReconstruction
 from .model import InversionModel
-from .pairs import Pairs
 
 _BATCH = 64
 # A round ends with a look at the validation error: an epoch, or less, or some steps where epochs are short.
 _MIN_ROUND_STEPS, _MAX_ROUND_STEPS = 25, 100
-_VAL_PAIRS = 1000
+VAL_PAIRS = 1000
+"""Most validation pairs that are looked at."""
 # Divided by the width of the network's first grid: wide ones need smaller steps.
 _LEARNING_RATE = 0.128
 _WEIGHT_DECAY = 1e-4
@@ -35,17 +37,36 @@ _DECAY = 0.3
 _PERFECT_ERROR = 1e-6
 
 
-def fit_linear(model: InversionModel, train: Pairs, val: Pairs, rng: np.random.Generator) -> None:
-    """Fit the model's linear part, on as many pairs as it needs."""
+def fit_linear(
+    model: InversionModel, part: LinearReconstruction, train: Pairs, val: Pairs, rng: np.random.Generator
+) -> None:
+    """Add ``part`` to the model, fitted to what the model so far leaves, on as many pairs as it needs."""
 
     def batches(pairs: Pairs, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
         chosen = np.sort(rng.permutation(len(pairs))[:limit])
         for start in range(0, len(chosen), _BATCH):
             rows = chosen[start : start + _BATCH]
-            yield model.lay(pairs.features[rows]), model.deviations(pairs.images[rows])
+            laid = model.lay(pairs.features[rows])
+            rest = model.deviations(pairs.images[rows])
+            for earlier in model.linear:
+                rest = rest - earlier(laid)
+            yield laid, rest
 
-    limit = model.linear.pairs_needed
-    model.linear.fit(lambda: batches(train, limit), lambda: batches(val, min(limit, _VAL_PAIRS)))
+    limit = part.pairs_needed
+    part.fit(lambda: batches(train, limit), lambda: batches(val, min(limit, VAL_PAIRS)))
+    model.linear.append(part)
+
+
+def mean_squared_error(model: InversionModel, pairs: Pairs) -> float:
+    """Over the values of the first ``VAL_PAIRS`` pairs' images, in [0, 1]."""
+    total, count = 0.0, min(len(pairs), VAL_PAIRS)
+    with torch.no_grad():
+        for start in range(0, count, _BATCH):
+            stop = min(start + _BATCH, count)
+            out = model(model.lay(pairs.features[start:stop]))
+            rest = out - model.deviations(pairs.images[start:stop])
+            total += float(rest.square().sum())
+    return total / (count * int(pairs.images[0].size))
 
 
 class Training:
@@ -65,6 +86,7 @@ class Training:
         self.started, self.budget_s = started, budget_s
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.average = [weight.detach().clone() for weight in self.weights]
+        assert model.network is not None
         self.rate = _LEARNING_RATE / model.network.width
         self.optimizer = torch.optim.AdamW(
             self.weights, lr=self.rate, weight_decay=_WEIGHT_DECAY, foreach=True
@@ -75,7 +97,7 @@ class Training:
         self.decay = 1.0
         self.stopped: Literal["converged", "budget"] = "budget"
         self.best = [weight.clone() for weight in self.average]
-        self.best_error = self._val_error()
+        self.best_error = mean_squared_error(self.model, self.val)
 
     def rounds(self) -> Iterator[str]:
         """Train; after every round, yield the validation PSNR as text. Leaves the best weights in place."""
@@ -140,16 +162,6 @@ class Training:
         """The validation error with the averaged weights; the weights in training stay as they are."""
         current = [weight.detach().clone() for weight in self.weights]
         self._load(self.average)
-        error = self._val_error()
+        error = mean_squared_error(self.model, self.val)
         self._load(current)
         return error
-
-    def _val_error(self) -> float:
-        total, count = 0.0, min(len(self.val), _VAL_PAIRS)
-        with torch.no_grad():
-            for start in range(0, count, _BATCH):
-                stop = min(start + _BATCH, count)
-                out = self.model(self.model.lay(self.val.features[start:stop]))
-                rest = out - self.model.deviations(self.val.images[start:stop])
-                total += float(rest.square().sum())
-        return total / (count * int(self.val.images[0].size))

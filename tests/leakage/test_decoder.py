@@ -7,11 +7,16 @@ import torch
 from numpy.typing import NDArray
 
 from privynet.errors import InputError, PrivynetError
-from privynet.leakage import Pairs, mean_image, train_decoder
+from privynet.leakage import Pairs, mean_image
+from privynet.leakage.decoders import ARCHITECTURES, train_decoder
 
 MakePairs = Callable[..., Pairs]
 
 
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+
+
+@every_architecture
 @pytest.mark.parametrize(
     ("shape", "size"),
     [
@@ -25,12 +30,14 @@ MakePairs = Callable[..., Pairs]
         ((2, 8, 8), 128),
     ],
 )
-def test_any_feature_shape_gives_images_of_any_size(shape: tuple[int, int, int], size: int) -> None:
+def test_any_feature_shape_gives_images_of_any_size(
+    shape: tuple[int, int, int], size: int, architecture: str
+) -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(6, *shape)).astype(np.float32)
     images = rng.integers(256, size=(6, size, size, 3)).astype(np.uint8)
     pairs = Pairs(features, images, np.zeros(6, np.int64))
-    decoder = train_decoder(pairs, pairs, budget_s=0.2)
+    decoder = train_decoder(pairs, pairs, architecture=architecture, budget_s=0.2)
     rebuilt = decoder.reconstruct(features)
     assert rebuilt.shape == images.shape
     assert np.isfinite(rebuilt).all()
@@ -61,12 +68,16 @@ def test_linear_start_is_no_worse_than_least_squares(make_pairs: MakePairs) -> N
     assert decoder.val_psnr_db >= -10 * np.log10(least_squares) - 0.01
 
 
-def test_training_improves_on_the_linear_start(make_pairs: MakePairs) -> None:
+@every_architecture
+def test_training_improves_on_the_linear_start(architecture: str, make_pairs: MakePairs) -> None:
     def zigzag(planes: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.concatenate([np.abs(planes - level) for level in (0.3, 0.6)], axis=1)
 
     train, val = (make_pairs(zigzag, n, 16, n) for n in (200, 50))
-    start, trained = (train_decoder(train, val, budget_s=budget).val_psnr_db for budget in (1e-3, 4))
+    start, trained = (
+        train_decoder(train, val, architecture=architecture, budget_s=budget).val_psnr_db
+        for budget in (1e-3, 4)
+    )
     assert trained > start + 1
 
 
@@ -98,6 +109,8 @@ def test_bad_input_is_refused(make_pairs: MakePairs) -> None:
         train_decoder(pairs, larger)
     with pytest.raises(InputError, match="tpu"):
         train_decoder(pairs, pairs, accelerator="tpu")
+    with pytest.raises(InputError, match="unknown architecture 'transformer'"):
+        train_decoder(pairs, pairs, architecture="transformer")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -143,8 +143,8 @@ CASES: dict[str, tuple[Sequence[str], str]] = {
     ),
     "auditing what is nothing": (["audit", "some-folder", "--data", "digits"], "some-folder"),
     "unknown attack": (
-        ["audit", "old-run", "--data", "digits", "--attack", "dcoder"],
-        "did you mean decoder?",
+        ["audit", "old-run", "--data", "digits", "--attack", "likelihod"],
+        "did you mean likelihood?",
     ),
     "training on what are no shards": (["train-head", "some-folder", "--out", "new"], "some-folder"),
     "evaluating without an artifact": (

@@ -20,6 +20,7 @@ VERBS = (
     "devices validate",
     "cuts",
     "search",
+    "defend",
     "export",
     "verify",
     "bench",

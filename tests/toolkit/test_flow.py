@@ -140,20 +140,6 @@ def test_bench_measures_beside_the_prediction(chain: Chain, privynet: Run) -> No
     )
 
 
-@pytest.mark.parametrize("subject", ["run", "run/encoder.json", "artifact"])
-def test_audit_takes_a_run_a_spec_and_an_artifact(chain: Chain, privynet: Run, subject: str) -> None:
-    folder, printed = chain
-    shown = privynet(
-        *("audit", folder / subject, "--data", "digits", "--weights", "random", "--pairs", "60"),
-        *("--budget", "0.5", "--no-control", "--json"),
-    )
-    assert shown.code == 0, shown.err
-    result = shown.json
-    assert {"strongest", "blind", "label_only", "attacks"} <= result.keys()
-    assert result["inputs"]["encoder_digest"] == printed["search"]["encoder_digest"]
-    assert {"psnr_db", "ssim", "r2"} <= result["strongest"].keys()
-
-
 def test_a_damaged_artifact_is_an_honest_negative(chain: Chain, privynet: Run, tmp_path: Path) -> None:
     import shutil
 

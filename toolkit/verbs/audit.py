@@ -1,20 +1,24 @@
-"""``privynet audit``: what an attacker rebuilds from what an encoder sends."""
+"""``privynet audit``: what attackers rebuild from what an encoder sends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ..console import Screen, table
+from ..audit_tables import audit_tables
+from ..console import Screen
 from ..options import (
     Accelerator,
+    AdaptedWeights,
     AllowCode,
     Budget,
     Data,
     Debug,
+    Force,
+    Images,
     ImageSize,
     Json,
     Pairs,
@@ -22,10 +26,13 @@ from ..options import (
     SpecWeights,
     Where,
 )
-from ..tables import score_text
 
-if TYPE_CHECKING:
-    import rich.table
+
+class AttackedSplit(StrEnum):
+    """On which images an audit scores."""
+
+    test = "test"
+    select = "select"
 
 
 def audit(
@@ -33,71 +40,77 @@ def audit(
         Path, typer.Argument(metavar="RUN|SPEC|ARTIFACT", help="Whose chosen, named or exported encoder.")
     ],
     data: Data,
-    attack: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="An attack to run; without it, all.")
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="AUDIT", help="The new audit folder; without it RUN/audit, or SUBJECT-audit beside it."
+        ),
     ] = None,
-    pairs: Pairs = 5000,
+    attack: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="An attack to run; without it, all. Repeatable.")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A private attribute to predict; without it, all. Repeatable."),
+    ] = None,
+    pairs: Pairs = 10_000,
+    test_images: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many to score on.")] = 1000,
     budget: Budget = 120.0,
+    captures: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Captures of one scene, where the encoder adds noise.")
+    ] = 16,
+    auxiliary: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Images of another domain; without it, synthetic ones."),
+    ] = None,
+    split: Annotated[AttackedSplit, typer.Option(help="The images to score on.")] = AttackedSplit.test,
     control: Annotated[
         bool,
         typer.Option("--control/--no-control", help="Also attack the raw images, as a control."),
     ] = True,
+    images: Images = True,
     image_size: ImageSize = 64,
     weights: SpecWeights = None,
+    adapted_weights: AdaptedWeights = None,
     allow_code: AllowCode = None,
     accelerator: Where = Accelerator.auto,
+    force: Force = False,
     as_json: Json = False,
     seed: Seed = 0,
     debug: Debug = False,
 ) -> None:
-    """Attack an encoder and say what was recovered.
+    """Attack an encoder, say what was recovered, and write a report.
 
-    On the test split. Exit code 3 when the attacker fails on the raw images: then low scores say nothing.
+    On the test split. The same command on its own AUDIT goes on after the last finished attack. Exit code 3
+    when the strongest attack fails on the raw images: then low scores say nothing.
     """
     screen = Screen(as_json=as_json, seed=seed)
-    with screen.working() as progress:
+    with screen.working(resume="the same command goes on after the last finished attack") as progress:
         from ..flow import audit_subject
 
         result = audit_subject(
             subject,
             data=data,
+            out=out,
             attacks=attack or (),
+            attributes=attribute or (),
             pairs=pairs,
+            test_images=test_images,
             budget_s=budget,
+            captures=captures,
+            auxiliary=auxiliary,
+            split=split.value,
             control=control,
+            images=images,
             image_size=image_size,
             weights=weights,
+            adapted_weights=adapted_weights,
             allowed_code=allow_code or (),
             accelerator=accelerator.value,
+            force=force,
             seed=seed,
             progress=progress,
         )
-    screen.show(result, _tables)
+    screen.show(result, audit_tables)
     if result["verdict"] == "inconclusive":
         raise typer.Exit(3)
-
-
-def _tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
-    rows = [
-        ("strongest attack", *_scores(result["strongest"])),
-        *(
-            (f"  {attack['attack']} (knows {attack['knows']})", *_scores(attack))
-            for attack in result["attacks"]
-        ),
-        ("label-only floor: the class mean image", *_scores(result["label_only"])),
-        ("blind guess: the mean image", *_scores(result["blind"])),
-    ]
-    if result["positive_control"]:
-        rows.append(("positive control: raw images", *_scores(result["positive_control"])))
-    yield table(["what is recovered", ">PSNR (dB)", ">SSIM", ">R2"], rows)
-    for warning in result["warnings"]:
-        yield f"note: {warning}"
-    yield "one attacker family so far: a stronger attacker may recover more"
-
-
-def _scores(scores: Mapping[str, Any]) -> tuple[str, str, str]:
-    return (
-        score_text(scores["psnr_db"], ".1f"),
-        score_text(scores["ssim"], ".3f"),
-        score_text(scores["r2"], ".3f"),
-    )

@@ -9,16 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..console import Screen, table
-from ..options import AllowCode, Debug, Force, Json, Seed, SpecWeights
+from ..options import AdaptedWeights, AllowCode, Debug, Force, Json, Seed, SpecWeights
 from ..tables import findings_table
 
 if TYPE_CHECKING:
     import rich.table
-
-AdaptedWeights = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="The adapted encoder's weights, if they have moved."),
-]
 
 
 def export(

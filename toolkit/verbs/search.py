@@ -63,7 +63,7 @@ def search(
     ] = None,
     image_size: ImageSize = 64,
     train_images: Annotated[
-        int, typer.Option(min=2, metavar="N", help="At most so many images for the heads of the trials.")
+        int, typer.Option(metavar="N", help="At most so many images for the heads of the trials.")
     ] = 10_000,
     pairs: Pairs = 5000,
     budget: Budget = 30.0,

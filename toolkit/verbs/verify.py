@@ -8,8 +8,8 @@ import typer
 
 from ...errors import NegativeResult
 from ..console import Screen
-from ..options import AllowCode, ArtifactPath, Debug, Json, Seed, SpecWeights
-from .export import AdaptedWeights, tables
+from ..options import AdaptedWeights, AllowCode, ArtifactPath, Debug, Json, Seed, SpecWeights
+from .export import tables
 
 
 def verify(

@@ -1,0 +1,212 @@
+"""The steps of an audit around its attacks: who can run, recognition, number of pairs, bounds, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..data import DataSet, Split
+from ..errors import InputError
+from ..progress import SILENT, Progress
+from .attack import Attack
+from .attacks import ATTACKS, RIDGE
+from .knowledge import AuditSubject
+from .pairs import Pairs
+from .recognition import Recogniser
+from .results import Leakage
+from .storing import FolderStore
+from .view import KNOWLEDGE, View
+
+PAIR_COUNTS = (100, 1_000, 10_000)
+"""Numbers of pairs at which the leakage is also measured, where there are so many."""
+LEAST_PAIRS, LEAST_TEST_IMAGES = 50, 20
+_RECOGNISER_IMAGES = 10_000
+_DEPENDENCE_IMAGES = 2_000
+_BOUND_IMAGES = 64
+_BOUND_IMAGE_SIZE = 48
+"""The bounds take matrices of (3 R R)^2 values; beyond this R they are left out."""
+_FEW_PAIRS = 1_000
+
+_Attack = Callable[..., Leakage]
+
+
+def check_sizes(splits: Mapping[str, Split], source: str) -> None:
+    """Raise ``InputError`` when a split is too small to attack or to score on."""
+    for part, least in (("train", LEAST_PAIRS), ("val", LEAST_PAIRS // 5), ("test", LEAST_TEST_IMAGES)):
+        if len(splits[part]) < least:
+            raise InputError(
+                f"{source}: split {splits[part].name} has {len(splits[part])} images, {least} are needed",
+                hint="give more images, or a larger --pairs or --test-images",
+            )
+
+
+def runnable(
+    asked: Sequence[Attack] | None, view: View, subject: AuditSubject
+) -> tuple[list[Attack], list[dict[str, Any]]]:
+    """The attacks to run and, of those nobody asked for, why they cannot (the document's ``not_run``).
+
+    Raises ``InputError`` when an attack that was asked for cannot run.
+    """
+    chosen, left_out = [], []
+    for attack in ATTACKS if asked is None else asked:
+        missing = [name for name in attack.knows if name not in view.known]
+        if not missing:
+            chosen.append(attack)
+            continue
+        reason = subject.why_unknown(missing[0])
+        if asked is not None:
+            raise InputError(
+                f"{attack.name} cannot run: it needs to know {KNOWLEDGE[missing[0]]}, but {reason}",
+                hint="leave out --attack, or give what is missing",
+            )
+        left_out.append({"attack": attack.name, "knows": list(attack.knows), "reason": reason})
+    return chosen, left_out
+
+
+def train_recogniser(
+    data: DataSet, *, seed: int, accelerator: str, progress: Progress = SILENT
+) -> Recogniser:
+    """The independent network: trained on images of head-train, which no attack sees."""
+    split = data.split("head-train", limit=_RECOGNISER_IMAGES)
+    return Recogniser.train(
+        split.images(data.reference_size),
+        split.labels,
+        classes=len(data.classes),
+        seed=seed,
+        accelerator=accelerator,
+        progress=progress,
+    )
+
+
+def pairs_curve(
+    view: View, test: Pairs, leakage: Leakage, attack: _Attack, store: FolderStore | None
+) -> list[dict[str, Any]]:
+    """Leakage against the number of pairs: the closed form and the strongest attack that has only pairs."""
+    assert view.pairs is not None
+    train, val = view.pairs
+    pairs_only = [result for result in leakage.attacks if result.knows == ("pairs",)]
+    if not pairs_only:
+        return []
+    strongest = max(pairs_only, key=lambda result: result.scores.r2.value).attack
+    shown = [candidate for candidate in ATTACKS if candidate.name in {RIDGE.name, strongest}]
+    found = []
+    for count in (count for count in PAIR_COUNTS if count < len(train)):
+        part = View.of_pairs(_first(train, count), _first(val, max(20, count // 5)))
+        kept = store.named(f"pairs-{count}") if store else None
+        smaller = attack(replace(part, noise_std=view.noise_std), test, attacks=shown, store=kept)
+        found += [(count, result) for result in smaller.attacks]
+    found += [(len(train), result) for result in pairs_only if result.attack in {RIDGE.name, strongest}]
+    return [
+        {
+            "attack": result.attack,
+            "pairs": count,
+            **{name: result.scores.scores()[name].document() for name in ("psnr_db", "ssim", "r2")},
+        }
+        for count, result in found
+    ]
+
+
+def _first(pairs: Pairs, count: int) -> Pairs:
+    return Pairs(pairs.features[:count], pairs.images[:count], pairs.labels[:count])
+
+
+def attribute_entry(
+    name: str,
+    data: DataSet,
+    splits: Mapping[str, Split],
+    pairs: Sequence[Pairs],
+    *,
+    store: FolderStore | None,
+    seed: int,
+    accelerator: str,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """One attribute of the document's ``attributes``; ``pairs`` are those of the splits, in their order."""
+    from .attributes import attack_attribute
+
+    def attack() -> dict[str, Any]:
+        train, val, test = (
+            replace(part, labels=split.attribute(name))
+            for part, split in zip(pairs, splits.values(), strict=True)
+        )
+        classes = data.attributes[name].classes
+        return attack_attribute(
+            name, classes, train, val, test, seed=seed, accelerator=accelerator, progress=progress
+        ).document()
+
+    return store.once(f"attribute-{name}", attack) if store else attack()
+
+
+def unattacked(
+    subject: AuditSubject,
+    train: Pairs,
+    test: Pairs,
+    *,
+    store: FolderStore | None,
+    seed: int,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """What can be said without an attack: distance correlation, and bounds where there is noise."""
+    from .distance_correlation import distance_correlation
+
+    part = slice(0, _DEPENDENCE_IMAGES)
+    dependence = distance_correlation(test.images[part].astype(np.float32) / 255, test.features[part])
+    dcor = {"biased": dependence.biased, "corrected": dependence.corrected, "n": dependence.n}
+
+    def bounds() -> dict[str, Any]:
+        return _bounds(subject, train, seed, progress)
+
+    bound = None
+    small = test.image_size <= _BOUND_IMAGE_SIZE
+    if subject.encoder.noise_std > 0 and subject.torch_encoder is not None and small:
+        bound = store.once("bound", bounds) if store else bounds()
+    return {"dcor": dcor, "bound": bound}
+
+
+def _bounds(subject: AuditSubject, train: Pairs, seed: int, progress: Progress) -> dict[str, Any]:
+    from .fisher import average_information, gaussian_prior
+
+    prior = gaussian_prior(train.images)
+    drawn = prior.sample(_BOUND_IMAGES, np.random.default_rng(seed))
+    information = average_information(subject.feature_map(train.image_size), drawn, progress=progress)
+    text = f"Gaussian, mean and shrunk covariance of {len(train)} attack-train images"
+    return information.bounds(subject.encoder.noise_std, prior.covariance).document(prior=text)
+
+
+def describe(subject: AuditSubject) -> dict[str, Any]:
+    """The document's ``encoder``: what was attacked, without the channels that it keeps."""
+    spec, encoder = subject.spec, subject.encoder
+    shown: dict[str, Any] = {
+        "input_size": encoder.input_size,
+        "feature_shape": list(encoder.feature_shape),
+        "noise_std": encoder.noise_std,
+    }
+    if spec is not None:
+        shown |= {
+            "backbone": spec.backbone,
+            "cut": spec.cut,
+            "channels": len(spec.channels),
+            "payload_bits": spec.payload.bits,
+            "payload_bytes": spec.payload.bytes(encoder.feature_shape),
+            "adapted": spec.adapted.method if spec.adapted else None,
+        }
+    return shown
+
+
+def warnings(leakage: Leakage, subject: AuditSubject, pairs: int, budget_s: float) -> list[str]:
+    """What to be careful about."""
+    found = [
+        f"{result.attack}: it was still improving after {budget_s:g} s; a longer attack may recover more"
+        for result in leakage.attacks
+        if result.fit.get("stopped") == "budget"
+    ]
+    if pairs < _FEW_PAIRS:
+        found.append(f"only {pairs} attack pairs; an attacker with more may recover more")
+    if not subject.encoder.noise_std > 0:
+        found.append("the encoder adds no noise: no guarantee exists, only what these attacks recovered")
+    elif leakage.reconstructions.shape[1] > _BOUND_IMAGE_SIZE:
+        found.append(f"no bound is computed for images of more than {_BOUND_IMAGE_SIZE} pixels")
+    return found
