@@ -9,8 +9,8 @@ on images of test. Attackers that have images of another domain only get those o
 
 The 2019 baseline is what He et al. (ACSAC 2019) invert with when they may query the encoder: a few transposed
 convolutions, squared error, Adam at 1e-3. It gets the same pairs, the same validation pairs to keep its best
-epoch by, standardised features, and the same seconds on the same number of threads. It is compared with the
-pairs-only attack that is best on the validation pairs, image by image.
+epoch by, features standardised per channel, and the same seconds, threads and precision. It is compared with
+the pairs-only attack that is best on the validation pairs, image by image.
 
 Finished rows are kept in ``results/attack_strength-SIZE.json`` and not run again; delete the file to do so.
 """
@@ -51,6 +51,7 @@ from privynet.leakage import (
     mean_image,
     score_images,
 )
+from privynet.leakage.accelerators import fast_precision
 
 SEED = 0
 SECRET = bytes(32)
@@ -112,23 +113,26 @@ def baseline(train: Pairs, val: Pairs, test: Pairs, *, budget_s: float) -> tuple
     torch.manual_seed(SEED)
     started = time.monotonic()
     mean = train.features.mean(axis=0, dtype=np.float64).astype(np.float32)
-    std = float(train.features.std(dtype=np.float64)) or 1.0
+    std = train.features.std(axis=(0, 2, 3), dtype=np.float64).astype(np.float32)[:, None, None]
+    std[std == 0] = 1
+    cpu = torch.device("cpu")
 
     def inputs(pairs: Pairs, rows: Any) -> Tensor:
-        return torch.from_numpy((pairs.features[rows] - mean) / np.float32(std))
+        standardised = torch.from_numpy((pairs.features[rows] - mean) / std)
+        return standardised.contiguous(memory_format=torch.channels_last)
 
     def targets(pairs: Pairs, rows: Any) -> Tensor:
         return torch.from_numpy(pairs.images[rows]).permute(0, 3, 1, 2).float() / 255
 
     def rebuilt(pairs: Pairs) -> Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), fast_precision(cpu):
             parts = [
-                model(inputs(pairs, slice(at, at + _BATCH))).clamp(0, 1)
+                model(inputs(pairs, slice(at, at + _BATCH))).float().clamp(0, 1)
                 for at in range(0, len(pairs), _BATCH)
             ]
         return torch.cat(parts)
 
-    model = Baseline2019(train.feature_shape, train.image_size)
+    model = Baseline2019(train.feature_shape, train.image_size).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     rng, best, best_error = np.random.default_rng(SEED), copy.deepcopy(model.state_dict()), np.inf
     truth = targets(val, slice(None))
@@ -138,7 +142,9 @@ def baseline(train: Pairs, val: Pairs, test: Pairs, *, budget_s: float) -> tuple
             if time.monotonic() - started > budget_s:
                 break
             rows = np.sort(order[start : start + _BATCH])
-            loss = nn.functional.mse_loss(model(inputs(train, rows)), targets(train, rows))
+            with fast_precision(cpu):
+                out = model(inputs(train, rows))
+            loss = nn.functional.mse_loss(out.float(), targets(train, rows))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -270,9 +276,8 @@ def show(rows: dict[str, Any]) -> None:
     for name, row in rows.items():
         gain = row["gain_over_baseline_db"]
         low, high = gain["ci95"]
-        print(
-            f"  {name:20}{gain['attack']:18}{gain['value']:+.2f} dB ({low:+.2f} to {high:+.2f}, n={gain['n']})"
-        )
+        spread = f"({low:+.2f} to {high:+.2f}, n={gain['n']})"
+        print(f"  {name:20}{gain['attack']:18}{gain['value']:+.2f} dB {spread}")
     every = Score.mean(np.mean([row["gains"] for row in rows.values()], axis=0), SEED)
     print(f"  {'mean':38}{every.value:+.2f} dB ({every.ci95[0]:+.2f} to {every.ci95[1]:+.2f})")
 

@@ -48,7 +48,8 @@ def _chunk(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         # edges one pixel wide
         cover = np.clip((1 - distance) * _tall(radius * stretch) + 0.5, 0, 1)[:, None]
         # each leaf is lit from a side of its own
-        slope = _tall(rng.normal(0, 0.12, _CHUNK).astype(np.float32) / np.maximum(radius, np.float32(1)))
+        steepness = rng.normal(0, 0.12, _CHUNK) / np.maximum(radius, 1)
+        slope = _tall(steepness.astype(np.float32))
         leaf = colour[:, :, None, None] * (1 + np.clip(slope * across, -0.5, 0.5))[:, None]
         canvas += cover * (leaf - canvas)
     grain = rng.standard_normal(canvas.shape, np.float32) * rng.uniform(0, 0.02, (_CHUNK, 1, 1, 1))
@@ -58,7 +59,8 @@ def _chunk(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
 def _radii(least: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float32]:
     """(_CHUNK,) from ``least`` (_CHUNK,) to _MOST with density r^-3, by inversion of its distribution."""
     fine, coarse = least**-2, _MOST**-2.0
-    return ((fine + rng.uniform(0, 1, _CHUNK) * (coarse - fine)) ** -0.5).astype(np.float32)
+    radii: NDArray[np.float64] = (fine + rng.uniform(0, 1, _CHUNK) * (coarse - fine)) ** -0.5
+    return radii.astype(np.float32)
 
 
 def _placed(
