@@ -53,7 +53,7 @@ NOISE_SHARES = (0.1, 0.3, 1.0, 3.0, 10.0)
 PAYLOAD_BITS = (32, 8, 4, 2)
 CONTRAST = 0.5
 """Of images drawn from the prior, relative to real ones."""
-WANTED = ("ridge", "decoder-residual", "likelihood-prior")
+WANTED = ("ridge", "decoder-residual")
 HELD_OUT = 0.1
 """The share of the head's images by which its best epoch is chosen."""
 
@@ -73,7 +73,7 @@ class Size:
 
 
 SIZES = {
-    "small": Size("blocks.2.2", 4000, 500, 500, 12, 4000, 300, 12.0),
+    "small": Size("blocks.2.2", 4000, 500, 500, 12, 4000, 300, 25.0),
     "full": Size("blocks.2.2", 10_000, 2000, 2000, 256, 20_000, 2000, 120.0),
 }
 

@@ -147,7 +147,8 @@ def _check_noise(session: OrtEncoder) -> list[Finding]:
     added = payload.decode(sent, session.feature_shape) - payload.decode(silent, session.feature_shape)
     error = np.abs(added - session.noise_std * noise)
     # Each of the two is off by half a step; what was clipped says nothing.
-    allowed = TOLERANCE * max(1.0, float(np.abs(added).max(initial=0)))
+    received = payload.decode(sent, session.feature_shape)
+    allowed = TOLERANCE * max(1.0, float(np.abs(received).max(initial=0)))
     if payload.quantised:
         allowed += payload.scale
         for integers in (payload.unpack(one, session.feature_shape) for one in (sent, silent)):

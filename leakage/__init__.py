@@ -8,7 +8,7 @@ mean training image) and the label-only floor (the class mean image).
 from .attack import Attack, Inversion, attack_features
 from .attacks import ATTACKS, DECODER_RESIDUAL, PAIRS_ATTACKS
 from .baselines import class_mean_images, mean_image
-from .feature_audit import AuditResult, audit
+from .feature_audit import AuditResult, audit, audit_splits
 from .knowledge import AuditSubject, FeatureEncoder
 from .measures import ImageScores, Recovery, score_images
 from .pairs import Pairs
@@ -42,6 +42,7 @@ __all__ = [
     "View",
     "attack_features",
     "audit",
+    "audit_splits",
     "class_mean_images",
     "mean_image",
     "reidentified",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -68,9 +69,15 @@ def runnable(
 
 def train_recogniser(
     data: DataSet, *, seed: int, accelerator: str, progress: Progress = SILENT
-) -> Recogniser:
-    """The independent network: trained on images of head-train, which no attack sees."""
+) -> Recogniser | None:
+    """The independent network, from images of head-train, which no attack sees.
+
+    ``None`` where a class has fewer than two of them: it cannot be trained then.
+    """
     split = data.split("head-train", limit=_RECOGNISER_IMAGES)
+    if np.bincount(split.labels, minlength=len(data.classes)).min() < 2:
+        progress.warn("a class has fewer than 2 images in head-train: no network judges the rebuilt images")
+        return None
     return Recogniser.train(
         split.images(data.reference_size),
         split.labels,
@@ -91,14 +98,17 @@ def pairs_curve(
     if not pairs_only:
         return []
     strongest = max(pairs_only, key=lambda result: result.scores.r2.value).attack
-    shown = [candidate for candidate in ATTACKS if candidate.name in {RIDGE.name, strongest}]
+    names = {result.attack for result in pairs_only} & {RIDGE.name, strongest}
+    shown = [candidate for candidate in ATTACKS if candidate.name in names]
+    if not shown:
+        return []
     found = []
     for count in (count for count in PAIR_COUNTS if count < len(train)):
         part = View.of_pairs(_first(train, count), _first(val, max(20, count // 5)))
         kept = store.named(f"pairs-{count}") if store else None
         smaller = attack(replace(part, noise_std=view.noise_std), test, attacks=shown, store=kept)
         found += [(count, result) for result in smaller.attacks]
-    found += [(len(train), result) for result in pairs_only if result.attack in {RIDGE.name, strongest}]
+    found += [(len(train), result) for result in pairs_only if result.attack in names]
     return [
         {
             "attack": result.attack,
@@ -137,7 +147,9 @@ def attribute_entry(
             name, classes, train, val, test, seed=seed, accelerator=accelerator, progress=progress
         ).document()
 
-    return store.once(f"attribute-{name}", attack) if store else attack()
+    # any printable name is allowed, and not all of them name files
+    file = f"attribute-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return store.once(file, attack) if store else attack()
 
 
 def unattacked(
@@ -157,23 +169,52 @@ def unattacked(
     dcor = {"biased": dependence.biased, "corrected": dependence.corrected, "n": dependence.n}
 
     def bounds() -> dict[str, Any]:
-        return _bounds(subject, train, seed, progress)
+        return _bounds(subject, train, test, seed, progress)
 
-    bound = None
-    small = test.image_size <= _BOUND_IMAGE_SIZE
-    if subject.encoder.noise_std > 0 and subject.torch_encoder is not None and small:
-        bound = store.once("bound", bounds) if store else bounds()
-    return {"dcor": dcor, "bound": bound}
+    if subject.encoder.noise_std == 0 or why_no_bound(subject, test.image_size):
+        return {"dcor": dcor, "bound": None}
+    return {"dcor": dcor, "bound": store.once("bound", bounds) if store else bounds()}
 
 
-def _bounds(subject: AuditSubject, train: Pairs, seed: int, progress: Progress) -> dict[str, Any]:
-    from .fisher import average_information, gaussian_prior
+def why_no_bound(subject: AuditSubject, image_size: int) -> str | None:
+    """Why no bound can be computed for a noisy encoder, or ``None``."""
+    if subject.torch_encoder is None:
+        return subject.why_unknown("weights")
+    if image_size > _BOUND_IMAGE_SIZE:
+        return f"the images have more than {_BOUND_IMAGE_SIZE} pixels a side"
+    if subject.encoder.input_size > image_size:
+        return "the encoder sees more pixels than the images that are attacked have"
+    return None
+
+
+def _bounds(
+    subject: AuditSubject, train: Pairs, test: Pairs, seed: int, progress: Progress
+) -> dict[str, Any]:
+    """Van Trees over images drawn from the prior, which it holds for; dFIL over real ones."""
+    from .fisher import Information, average_information, gaussian_prior
 
     prior = gaussian_prior(train.images)
     drawn = prior.sample(_BOUND_IMAGES, np.random.default_rng(seed))
-    information = average_information(subject.feature_map(train.image_size), drawn, progress=progress)
+    encoder = subject.feature_map(train.image_size)
+    half = _BOUND_IMAGES // 2
+    first, second = (
+        average_information(encoder, part, progress=progress) for part in (drawn[:half], drawn[half:])
+    )
+    whole = Information((first.matrix + second.matrix) / 2, _BOUND_IMAGES)
+    noise_std = subject.encoder.noise_std
+    bounds, fewer = (part.bounds(noise_std, prior.covariance) for part in (whole, first))
+    real = average_information(encoder, test.images[:half], progress=progress)
+    unbiased = real.bounds(noise_std, prior.covariance)
     text = f"Gaussian, mean and shrunk covariance of {len(train)} attack-train images"
-    return information.bounds(subject.encoder.noise_std, prior.covariance).document(prior=text)
+    document = bounds.document(prior=text)
+    for key in ("dfil", "unbiased_mse", "unbiased_psnr_db"):
+        document[key] = unbiased.document()[key]
+    return {
+        **document,
+        "n_unbiased": unbiased.n,
+        # Half as many images err by about twice as much.
+        "optimistic_by_db": abs(bounds.van_trees_psnr_db - fewer.van_trees_psnr_db),
+    }
 
 
 def describe(subject: AuditSubject) -> dict[str, Any]:
@@ -196,7 +237,9 @@ def describe(subject: AuditSubject) -> dict[str, Any]:
     return shown
 
 
-def warnings(leakage: Leakage, subject: AuditSubject, pairs: int, budget_s: float) -> list[str]:
+def warnings(
+    leakage: Leakage, subject: AuditSubject, *, pairs: int, image_size: int, budget_s: float
+) -> list[str]:
     """What to be careful about."""
     found = [
         f"{result.attack}: it was still improving after {budget_s:g} s; a longer attack may recover more"
@@ -207,6 +250,11 @@ def warnings(leakage: Leakage, subject: AuditSubject, pairs: int, budget_s: floa
         found.append(f"only {pairs} attack pairs; an attacker with more may recover more")
     if not subject.encoder.noise_std > 0:
         found.append("the encoder adds no noise: no guarantee exists, only what these attacks recovered")
-    elif leakage.reconstructions.shape[1] > _BOUND_IMAGE_SIZE:
-        found.append(f"no bound is computed for images of more than {_BOUND_IMAGE_SIZE} pixels")
+    elif reason := why_no_bound(subject, image_size):
+        found.append(f"no bound on the error was computed: {reason}")
+    if subject.torch_encoder is not None and subject.encoder.input_size > image_size:
+        found.append(
+            f"the encoder sees {subject.encoder.input_size} pixels, images are attacked at {image_size}: "
+            "attacks that know its weights run it on blurred images; they could recover more than shown"
+        )
     return found

@@ -35,6 +35,7 @@ from .results import Leakage
 from .storing import FolderStore
 
 AUXILIARY_IMAGES = 2_000
+LEAST_AUXILIARY_IMAGES = 100
 
 
 @dataclass(frozen=True)
@@ -119,32 +120,31 @@ def audit(
     Raises ``InputError`` for an unknown split or attribute, counts that are not positive, an attack that
     cannot run, and splits too small to attack.
     """
-    for name, count in (
-        ("pairs", pairs),
-        ("test images", 1 if test_images is None else test_images),
-        ("captures", captures),
-    ):
-        if count < 1:
-            raise InputError(f"{count} {name}", hint="needed: 1 or more")
-    splits = {
-        "train": data.split("attack-train", limit=pairs),
-        "val": data.split("attack-val", limit=max(100, pairs // 5)),
-        "test": data.split(split, limit=test_images),
-    }
-    check_sizes(splits, data.name)
-    for attribute in attributes:
-        splits["train"].attribute(attribute)
+    splits = audit_splits(data, split=split, pairs=pairs, test_images=test_images, attributes=attributes)
+    if captures < 1:
+        raise InputError(f"{captures} captures", hint="needed: 1 or more")
+    foreign = _auxiliary_images(auxiliary, data, seed)
     store = replace(store, images=images) if store else None
     noisy = subject.encoder.noise_std > 0
     encode = partial(_encode, subject, splits, data.reference_size, seed=seed, progress=progress)
     train, val, test = encode(captures=1)
     averaged = encode(captures=captures) if noisy and captures > 1 else None
-    if auxiliary is None:
-        foreign = synthetic_images(AUXILIARY_IMAGES, data.reference_size, seed=seed)
-    else:
-        foreign = auxiliary.split("attack-train", limit=AUXILIARY_IMAGES).images(data.reference_size)
     view = subject.view(train, val, auxiliary=foreign, captures=averaged[:2] if averaged else None)
     chosen, not_run = runnable(attacks, view, subject)
+    # Before the attacks: what an attribute lacks is found within minutes, not hours.
+    predicted = [
+        attribute_entry(
+            name,
+            data,
+            splits,
+            (train, val, test),
+            store=store,
+            seed=seed,
+            accelerator=accelerator,
+            progress=progress,
+        )
+        for name in attributes
+    ]
     if recogniser is None:
         recogniser = train_recogniser(data, seed=seed, accelerator=accelerator, progress=progress)
     run = partial(
@@ -176,24 +176,8 @@ def audit(
     details = {
         "not_run": not_run,
         "pairs_curve": pairs_curve(view, test, leakage, run, store),
-        "attributes": [
-            attribute_entry(
-                name,
-                data,
-                splits,
-                (train, val, test),
-                store=store,
-                seed=seed,
-                accelerator=accelerator,
-                progress=progress,
-            )
-            for name in attributes
-        ],
-        "recogniser": {
-            "images": recogniser.images,
-            "accuracy": recogniser.accuracy(test.images, test.labels, seed=seed).document(),
-            "chance": float(np.mean(test.labels == np.bincount(train.labels).argmax())),
-        },
+        "attributes": predicted,
+        "recogniser": _recognition(recogniser, train, test, seed),
         **unattacked(subject, train, test, store=store, seed=seed, progress=progress),
         "encoder": describe(subject),
         "n": {name: len(part) for name, part in splits.items()},
@@ -207,7 +191,9 @@ def audit(
             "split": split,
             "encoder_digest": subject.encoder.digest,
         },
-        "warnings": warnings(leakage, subject, len(train), budget_s),
+        "warnings": warnings(
+            leakage, subject, pairs=len(train), image_size=data.reference_size, budget_s=budget_s
+        ),
     }
     if store is not None and images:
         store.keep_originals(test.images)
@@ -234,3 +220,58 @@ def _encode(
             for place, part in enumerate(splits.values())
         )
     return train, val, test
+
+
+def audit_splits(
+    data: DataSet,
+    *,
+    split: str = "test",
+    pairs: int = 10_000,
+    test_images: int | None = 1000,
+    attributes: Sequence[str] = (),
+) -> dict[str, Split]:
+    """The images to attack with (``train``, ``val``) and to score on (``test``); checks what can be early.
+
+    Raises ``InputError`` as ``audit`` does.
+    """
+    for name, count in (("pairs", pairs), ("test images", 1 if test_images is None else test_images)):
+        if count < 1:
+            raise InputError(f"{count} {name}", hint="needed: 1 or more")
+    splits = {
+        "train": data.split("attack-train", limit=pairs),
+        "val": data.split("attack-val", limit=max(100, pairs // 5)),
+        "test": data.split(split, limit=test_images),
+    }
+    check_sizes(splits, data.name)
+    for attribute in attributes:
+        splits["train"].attribute(attribute)
+    return splits
+
+
+def _auxiliary_images(auxiliary: DataSet | None, data: DataSet, seed: int) -> NDArray[np.uint8]:
+    if auxiliary is None:
+        return synthetic_images(AUXILIARY_IMAGES, data.reference_size, seed=seed)
+    if auxiliary.digest == data.digest:
+        raise InputError(
+            f"{auxiliary.name} are the images that are attacked",
+            hint="give --auxiliary images of another domain, or leave it out",
+        )
+    split = auxiliary.split("attack-train", limit=AUXILIARY_IMAGES)
+    if len(split) < LEAST_AUXILIARY_IMAGES:
+        raise InputError(
+            f"{auxiliary.name} has {len(split)} images to attack with",
+            hint=f"{LEAST_AUXILIARY_IMAGES} are needed; leave out --auxiliary for synthetic ones",
+        )
+    return split.images(data.reference_size)
+
+
+def _recognition(
+    recogniser: Recogniser | None, train: Pairs, test: Pairs, seed: int
+) -> dict[str, Any] | None:
+    if recogniser is None:
+        return None
+    return {
+        "images": recogniser.images,
+        "accuracy": recogniser.accuracy(test.images, test.labels, seed=seed).document(),
+        "chance": float(np.mean(test.labels == np.bincount(train.labels).argmax())),
+    }

@@ -112,7 +112,8 @@ class AuditSubject:
 
         common = {
             "observed": train.features,
-            "mean_image": mean_image(train.images),
+            # of other images than those observed: their own mean would be knowledge of them
+            "mean_image": mean_image(val.images),
             "noise_std": self.encoder.noise_std,
             "pairs": (train, val),
             "captures": captures,
@@ -130,6 +131,8 @@ class AuditSubject:
 
     def why_unknown(self, knowledge: Knowledge) -> str:
         """Why an attacker cannot know this here."""
+        if knowledge == "captures" and self.encoder.noise_std:
+            return "one capture of each scene was asked for (--captures)"
         if knowledge == "captures":
             return "the encoder adds no noise, so a second capture shows nothing new"
         return self.reasons.get(knowledge, "the encoder's weights are not known here")

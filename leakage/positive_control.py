@@ -83,7 +83,7 @@ def identity_view(train: Pairs, val: Pairs, auxiliary: NDArray[np.uint8]) -> Vie
 
     return View(
         train.features,
-        mean_image(train.images),
+        mean_image(val.images),
         pairs=(train, val),
         weights=Identity(),
         backbone=Identity(),

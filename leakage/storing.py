@@ -29,8 +29,8 @@ class FolderStore:
     """Whether reconstructions are kept."""
 
     def named(self, prefix: str) -> FolderStore:
-        """The same folder under another prefix."""
-        return replace(self, prefix=f"{prefix}-")
+        """The same folder under another prefix; reconstructions there are kept by nobody."""
+        return replace(self, prefix=f"{prefix}-", images=False)
 
     def load(self, attack: str) -> AttackResult | None:
         """A finished attack. Raises ``PrivynetError`` when its files are damaged."""

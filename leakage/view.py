@@ -37,8 +37,9 @@ class View:
     """What one attacker holds.
 
     ``observed``: what the encoder sent, (n, C, h, w), for scenes of the private domain; whoever receives the
-    features has them. ``mean_image``: float32 (R, R, 3) in [0, 1], the mean of images of that domain; taken
-    to be public, as are ``image_size`` and ``noise_std``. All else is ``None`` where the attacker lacks it.
+    features has them. ``mean_image``: float32 (R, R, 3) in [0, 1], the mean of other images of that
+    domain; taken to be public, as are ``image_size`` and ``noise_std``. All else is ``None`` where the
+    attacker lacks it.
     """
 
     observed: NDArray[Any] = field(repr=False)

@@ -154,11 +154,12 @@ def _bounds(result: Mapping[str, Any]) -> Tables:
             f"distance correlation of images and features: {dcor['corrected']:.3f} bias-corrected and "
             f"squared, {dcor['biased']:.3f} biased (n={dcor['n']:,})"
         )
-    if bound:
+    if bound and bound["unbiased_mse"] is not None:
         yield (
             f"bound for unbiased attackers: MSE at least {number_text(bound['unbiased_mse'])} "
             f"(PSNR at most {bound['unbiased_psnr_db']:.1f} dB), dFIL {number_text(bound['dfil'])}"
         )
+    if bound:
         yield (
             f"bound for all attackers, if images are as its prior says ({bound['prior']}): MSE at least "
             f"{number_text(bound['van_trees_mse'])} (PSNR at most {bound['van_trees_psnr_db']:.1f} dB)"

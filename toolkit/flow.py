@@ -170,7 +170,7 @@ def audit_subject(
     """
     from ..artifacts import AuditFolder, read_document, write_document
     from ..data import open_data
-    from ..leakage import FolderStore, audit
+    from ..leakage import FolderStore, audit, audit_splits
     from .audit_report import write_audit_report
 
     chosen = _attacks(attacks)
@@ -195,6 +195,11 @@ def audit_subject(
         "seed": seed,
         **options,
     }
+    audit_splits(
+        source,
+        attributes=predicted,
+        **{name: options[name] for name in ("split", "pairs", "test_images") if name in options},
+    )
     path = out or default_audit_folder(subject)
     was_there = path.exists()
     folder = AuditFolder.start(path, settings, force=force)
@@ -214,8 +219,8 @@ def audit_subject(
                 **options,
             ).document()
         except InputError:
-            # too few images, say: found before anything was attacked
-            if not was_there:
+            # Finished attacks are hours of work; without any there is nothing to keep.
+            if not was_there and not any((path / "attacks").iterdir()):
                 shutil.rmtree(path)
             raise
         inputs = {**result["inputs"], "model": settings["model"], "auxiliary_digest": settings["auxiliary"]}

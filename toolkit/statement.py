@@ -140,7 +140,7 @@ def _floor(document: Document) -> str:
         return f"{tells}: the features give away more than the answer does."
     if r2["ci95"][1] < label["ci95"][0]:
         return f"{tells}: more than any attack rebuilt."
-    return f"{tells}: within the intervals, no attack rebuilt more than the answer alone gives."
+    return f"{tells}: the intervals overlap, so the two cannot be told apart here."
 
 
 def _pairs_only(document: Document) -> str:
@@ -214,19 +214,27 @@ def _guarantee(document: Document) -> Iterable[str]:
             "here, so there is no guarantee."
         )
         return
-    yield (
-        f"The encoder adds Gaussian noise (standard deviation {noise:g}). For unbiased attackers, who assume "
-        f"nothing about images, the Fisher information (dFIL {bound['dfil']:.3g}) keeps the mean squared "
-        f"error at {bound['unbiased_mse']:.3g} or more ({bound['unbiased_psnr_db']:.1f}{_UNIT}dB or less). "
-        "Trained attackers are biased towards likely images, so they can pass this bound."
-    )
+    yield f"The encoder adds Gaussian noise (standard deviation {noise:g})."
+    if bound["unbiased_mse"] is not None:
+        yield (
+            f"For unbiased attackers, who assume nothing about images, the Fisher information (dFIL "
+            f"{bound['dfil']:.3g}) keeps the mean squared error at {bound['unbiased_mse']:.3g} or more "
+            f"({bound['unbiased_psnr_db']:.1f}{_UNIT}dB or less). Trained attackers are biased towards "
+            "likely images, so they can pass this bound."
+        )
     yield (
         "The van Trees bound holds for every attacker, if images are drawn from its prior "
         f"({bound['prior']}): a mean squared error of {bound['van_trees_mse']:.3g} or more "
         f"({bound['van_trees_psnr_db']:.1f}{_UNIT}dB or less). Real images are not quite that, and an "
-        "attacker who knows more about them can do better. Both bounds are means over images and for one "
+        "attacker who knows more about them can do better. The bound is estimated from "
+        f"{bound['n']} images{_optimism(bound)}. Both bounds are means over images and for one "
         "capture: k captures of one scene carry k times the information."
     )
+
+
+def _optimism(bound: Mapping[str, Any]) -> str:
+    by = bound.get("optimistic_by_db")
+    return "" if by is None else f", which makes it optimistic, by about {by:.1f}{_UNIT}dB"
 
 
 def _stronger(document: Document) -> str:

@@ -33,14 +33,12 @@ _MOST_ROUNDS, _SPELLS, _SPELL = 12, 4, 10
 _IMPROVEMENT = 0.1
 _BATCH = 64
 _FIRST_MEAN_WEIGHT = 1e3
-_MOST_MEAN_WEIGHT = 1e6
+_MOST_MEAN_WEIGHT = 1e7
 # The mean map has many more values than the other statistics have.
 _MEAN_SHARE = 4.0
 # A relative mismatch that another domain explains: smaller ones say nothing. That of the mean maps is
 # relative to what makes them depend on the domain: how far the features' mean is from the mean's features.
 _TOLERANCE = 0.1
-# So many times its sampling error a mean map's variance must be to count as a pattern.
-_CLEAR = 3.0
 _DIRECTIONS, _PLACES = 16, 1024
 _MOST_VALUES = 20_000_000
 _MOST_IMAGES = 1000
@@ -77,10 +75,8 @@ class Observed:
         self.noise = noise_std / self.spread
         mean_map = torch.from_numpy(total[self.varying] / count).float().to(device)
         self.mean_map = (mean_map - self.centre) / self.spread
-        sampling = 1 / count
-        uneven = float((self.mean_map - self.mean_map.mean((1, 2), keepdim=True)).square().mean())
-        self.pattern = uneven if uneven > _CLEAR * sampling else 0.0
-        """Variance of the mean map over places; 0 where it may be chance."""
+        self.pattern = float(self.mean_map.sub(self.mean_map.mean((1, 2), keepdim=True)).square().mean())
+        """Variance of the mean map over places."""
         rows = min(count, _MOST_IMAGES, max(_BATCH, _MOST_VALUES // features[0].size))
         chosen = np.linspace(0, count - 1, rows).astype(np.int64)
         sample = torch.from_numpy(np.asarray(features[chosen], np.float32)[:, self.varying]).to(device)
@@ -138,11 +134,14 @@ class Mismatch:
         """Whether it was measured, and is finite."""
         return math.isfinite(self.mean_map + self.covariances + self.values)
 
-    @property
-    def score(self) -> float:
-        """The lower the better: minus the logarithm of a likelihood in which the scales are unknown."""
+    def score(self, curvature: float | None = None) -> float:
+        """The lower the better: minus the logarithm of a likelihood in which the scales are unknown.
+
+        ``curvature``: what to tolerate mean maps by, the same for scores that are compared; default: its own.
+        """
+        tolerated = _TOLERANCE * (self.curvature if curvature is None else curvature)
         return (
-            _MEAN_SHARE * math.log(self.mean_map + _TOLERANCE * self.curvature + 1e-7)
+            _MEAN_SHARE * math.log(self.mean_map + tolerated + 1 / _MOST_MEAN_WEIGHT)
             + math.log(self.covariances + _TOLERANCE)
             + math.log(self.values + _TOLERANCE)
         )
@@ -265,7 +264,7 @@ class Matching:
             before, self.mismatch = self.mismatch, self._measured(draw)
             if self._expired():
                 return False
-            if not self.mismatch.score < before.score - _IMPROVEMENT:
+            if not self.mismatch.score() < before.score() - _IMPROVEMENT:
                 break
             weights = self.mismatch.weights
         return True

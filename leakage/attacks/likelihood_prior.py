@@ -19,7 +19,7 @@ from .transmission import Transmission
 if TYPE_CHECKING:
     from .refining import RefinedInversion
 
-_DECODER_SHARE = 0.5
+_DECODER_SHARE = 0.75
 _TUNING_IMAGES = 24
 _PULLS = (0.003, 0.03, 0.3)
 

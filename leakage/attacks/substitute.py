@@ -34,7 +34,7 @@ _RESTARTS = 6
 # As many come to a result even if they are cut short.
 _LEAST_RESTARTS = 3
 # Of the budget, for the matching; the rest is for inverting the substitutes and for what is rebuilt.
-_MATCHING_SHARE = 0.7
+_MATCHING_SHARE = 0.75
 # A restart that scores so much worse than the best has a weight of 1/e.
 _SCORE_SCALE = 0.5
 _INVERTED_IMAGES = 600
@@ -148,12 +148,12 @@ class SubstituteAttack:
             for number in range(_RESTARTS if len(observed.varying) else 0):
                 begun = time.monotonic()
                 spent = begun - started
-                # one more only if it is likely to come to its end
-                if number and spent * (number + 1) / number > _MATCHING_SHARE * budget_s:
+                left = _MATCHING_SHARE * budget_s - spent
+                if number and left < 0.8 * min(share, spent / number):
                     complete = False
                     break
                 chosen = _RESTARTS * seed + number
-                ends = begun + min(share, _MATCHING_SHARE * budget_s - spent)
+                ends = begun + min(share, left)
                 torch.manual_seed(chosen)
                 matching = Matching(
                     view.family(chosen),
@@ -167,8 +167,8 @@ class SubstituteAttack:
                 if matching.mismatch.known:
                     inverse = _invert(matching.substitute, view, planes, mean, seed=chosen)
                     found.append((inverse, matching.mismatch))
-                task.advance(note=f"mismatch {matching.mismatch.score:.2f}")
-        weights = _weights([mismatch.score for _, mismatch in found])
+                task.advance(note=f"mismatch {matching.mismatch.score():.2f}")
+        weights = _weights([mismatch for _, mismatch in found])
         return SubstituteInversion(
             view.mean_image,
             observed,
@@ -215,11 +215,13 @@ def _part(pairs: Pairs, rows: slice) -> Pairs:
     return Pairs(pairs.features[rows], pairs.images[rows], pairs.labels[rows])
 
 
-def _weights(scores: Sequence[float]) -> NDArray[np.float64]:
+def _weights(mismatches: Sequence[Mismatch]) -> NDArray[np.float64]:
     """Weights with sum 1, falling with the score."""
-    if not scores:
+    if not mismatches:
         return np.empty(0)
-    likelihood = np.exp((min(scores) - np.array(scores)) / _SCORE_SCALE)
+    curvature = float(np.mean([mismatch.curvature for mismatch in mismatches]))
+    scores = np.array([mismatch.score(curvature) for mismatch in mismatches])
+    likelihood = np.exp((scores.min() - scores) / _SCORE_SCALE)
     weights: NDArray[np.float64] = likelihood / likelihood.sum()
     return weights
 
@@ -230,8 +232,9 @@ def _confidence(
     """How much of what the inverses say together is believed, 0 to 1.
 
     If the truth is to each inverse what the others are to it, then its part along their mean is their mean
-    agreement. That needs several that match about as well; one that stands out is believed by itself.
-    All of it is scaled by the share of the observed mean map that the substitutes explain.
+    agreement. One that stands out by its match is believed by itself as far as the substitutes are affine:
+    only then does the mean map show that the others are wrong. All of it is scaled by the share of the
+    observed mean map that the substitutes explain.
     """
     if not found:
         return 0.0
@@ -241,13 +244,17 @@ def _confidence(
     power = float(weights @ products @ weights)
     if not power > 0:
         return 0.0
+    matched = [mismatch for _, mismatch in found]
+    curvature = float(weights @ [mismatch.curvature for mismatch in matched])
+    unexplained = float(weights @ [mismatch.mean_map for mismatch in matched])
+    pattern = observed.pattern
+    explained = max(0.0, 1 - unexplained / pattern) if pattern else 1.0
+    affine = max(0.0, 1 - curvature / pattern) if pattern else 0.0
+    if len(found) == 1:
+        return float(explained * affine)
     apart = np.outer(weights, weights)
     np.fill_diagonal(apart, 0)
-    agreement = float((apart * products).sum() / apart.sum()) / power if apart.sum() > 0 else 1.0
+    agreement = float((apart * products).sum() / apart.sum()) / power if apart.sum() > 0 else 0.0
     even = 1 / len(weights)
-    alone = (float(weights @ weights) - even) / (1 - even) if even < 1 else 1.0
-    unexplained = sum(
-        float(weight) * mismatch.mean_map for weight, (_, mismatch) in zip(weights, found, strict=True)
-    )
-    explained = max(0.0, 1 - unexplained / observed.pattern) if observed.pattern > 0 else 1.0
-    return float(np.clip(alone + (1 - alone) * agreement, 0, 1)) * explained
+    alone = affine * (float(weights @ weights) - even) / (1 - even)
+    return float(explained * np.clip(alone + (1 - alone) * agreement, 0, 1))

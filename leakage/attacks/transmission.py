@@ -28,9 +28,12 @@ class Transmission:
         values = np.unique(np.asarray(observed[:_SAMPLE_IMAGES], np.float32))
         if not 2 <= len(values) <= _MOST_LEVELS:
             return cls(noise_std)
-        step = float(np.diff(values).min())
+        span = float(values[-1]) - float(values[0])
+        # the smallest difference is off by rounding; how many of it there are is not
+        step = span / max(1, round(span / float(np.diff(values).min())))
         places = (values.astype(np.float64) - float(values[0])) / step
-        if places[-1] > _MOST_LEVELS or np.abs(places - np.rint(places)).max() > _EVEN:
+        rounding = 4 * float(np.spacing(np.abs(values).max())) / step
+        if places[-1] > _MOST_LEVELS or np.abs(places - np.rint(places)).max() > max(_EVEN, rounding):
             return cls(noise_std)
         grid = np.linspace(float(values[0]), float(values[-1]), round(float(places[-1])) + 1)
         return cls(noise_std, grid.astype(np.float32))

@@ -82,19 +82,19 @@ def train_decoder(
         raise InputError("training and validation pairs differ in shape", hint="use one encoder for both")
     started = time.monotonic()
     device = torch_device(accelerator)
+    rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = InversionModel(train, architecture)
-    model.to(device).to(memory_format=torch.channels_last)
-    rng = np.random.default_rng(seed)
-    fit_linear(model, LinearReconstruction(model.geometry).to(device), train, val, rng)
-    run = Training(model, train, val, rng, started=started, budget_s=budget_s)
-    with progress.task("inversion decoder", budget_s) as task:
-        reported = 0.0
-        for note in run.rounds():
-            now = min(time.monotonic() - started, budget_s)
-            task.advance(now - reported, note=note)
-            reported = now
+        model.to(device).to(memory_format=torch.channels_last)
+        fit_linear(model, LinearReconstruction(model.geometry).to(device), train, val, rng)
+        run = Training(model, train, val, rng, started=started, budget_s=budget_s)
+        with progress.task("inversion decoder", budget_s) as task:
+            reported = 0.0
+            for note in run.rounds():
+                now = min(time.monotonic() - started, budget_s)
+                task.advance(now - reported, note=note)
+                reported = now
     model.eval().requires_grad_(False)
     return Decoder(
         seconds=time.monotonic() - started,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from torch import Tensor, nn
+from torch import Tensor, nn, rand
 from torch.nn import functional
 
 from .geometry import Geometry
@@ -16,12 +16,19 @@ from .geometry import Geometry
 _MAX_WIDTH = 128
 # Plain rectifiers sometimes all died in the first steps, and left the linear reconstruction alone.
 _SLOPE = 0.1
+_DROPOUT = 0.2
 _FEW_PLACES = 2
 """The side of the coarsest grid: a 3x3 convolution sees all of it from each place."""
 
 
 def _rectified(x: Tensor) -> Tensor:
     return functional.leaky_relu(x, _SLOPE)
+
+
+def _some_channels(laid: Tensor) -> Tensor:
+    """Each channel of each image lost or not, drawn on the CPU: alike wherever the network computes."""
+    kept = rand(laid.shape[:2]) >= _DROPOUT
+    return laid * kept[:, :, None, None].to(laid) / (1 - _DROPOUT)
 
 
 class InversionNetwork(nn.Module):
@@ -100,7 +107,10 @@ class ResidualNetwork(InversionNetwork):
 
 
 class SmallNetwork(InversionNetwork):
-    """One residual block on the entry grid, then pixels: few weights for few pairs, many epochs a second."""
+    """One residual block on the entry grid, then pixels: few weights for few pairs, many epochs a second.
+
+    While training it loses channels at random, which keeps it from learning few pairs by heart.
+    """
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
@@ -111,7 +121,7 @@ class SmallNetwork(InversionNetwork):
         self.body.extend(_exit(geometry, self.width, block))
 
     def forward(self, laid: Tensor) -> Tensor:
-        out: Tensor = self.body(laid)
+        out: Tensor = self.body(_some_channels(laid) if self.training else laid)
         return out
 
 

@@ -25,7 +25,10 @@ from .model import InversionModel
 from .training import fit_linear, mean_squared_error
 
 _KERNELS = (1, 3, 5, 7)
-_MOMENT_FLOPS = 4e11
+# For summing one candidate's normal equations, for each second of the budget: about a tenth of it.
+_MOMENT_FLOPS_PER_S, _MAX_MOMENT_FLOPS = 1e10, 4e11
+# The rate that a core reaches at least; small fits, which mostly wait for memory, do not show it.
+_FLOPS_PER_S = 5e10
 _LEAST_GAIN = 1e-3
 """The smallest relative improvement for which a wider neighbourhood, or all features, is preferred."""
 
@@ -89,23 +92,25 @@ def fit_ridge(
     best_error = mean_squared_error(model, val)
     kernel, whole, stopped = 0, False, False
     candidates = [*(() if geometry.vector else _KERNELS), 0]
+    moment_flops = min(_MAX_MOMENT_FLOPS, budget_s * _MOMENT_FLOPS_PER_S)
     seconds_per_flop = 0.0
     with progress.task("ridge", len(candidates)) as task:
         for candidate in candidates:
             task.advance()
             if candidate > 2 * geometry.entry - 1:
                 continue
-            part = LinearReconstruction(geometry, candidate, moment_flops=_MOMENT_FLOPS).to(device)
+            part = LinearReconstruction(geometry, candidate, moment_flops=moment_flops).to(device)
             if not part.small:
                 continue
             now = time.monotonic()
-            if now - started + seconds_per_flop * part.flops(len(train)) > budget_s:
+            expected_s = seconds_per_flop * part.flops(len(train))
+            if expected_s and now - started + expected_s > budget_s:
                 stopped = True
                 continue
             model.linear = torch.nn.ModuleList(best if not candidate else [])
             fit_linear(model, part, train, val, rng)
             error = mean_squared_error(model, val)
-            seconds_per_flop = (time.monotonic() - now) / part.flops(len(train))
+            seconds_per_flop = min(1 / _FLOPS_PER_S, (time.monotonic() - now) / part.flops(len(train)))
             if error < best_error * (1 - _LEAST_GAIN):
                 best, best_error = list(model.linear), error
                 kernel, whole = candidate or kernel, not candidate

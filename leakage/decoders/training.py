@@ -59,6 +59,7 @@ def fit_linear(
 
 def mean_squared_error(model: InversionModel, pairs: Pairs) -> float:
     """Over the values of the first ``VAL_PAIRS`` pairs' images, in [0, 1]."""
+    model.eval()
     total, count = 0.0, min(len(pairs), VAL_PAIRS)
     with torch.no_grad():
         for start in range(0, count, _BATCH):
@@ -143,6 +144,7 @@ class Training:
         warm = min(1.0, (self.steps + 1) / _WARM_UP_STEPS)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * self.decay * left * warm
+        self.model.train()
         out = self.model(self.model.lay(self.train.features[rows]))
         loss = nn.functional.mse_loss(out, self.model.deviations(self.train.images[rows]))
         self.optimizer.zero_grad(set_to_none=True)

@@ -61,7 +61,7 @@ def view(encode: Encode, train: Pairs, val: Pairs) -> View:
     """All that any attacker may know of an encoder."""
     return View(
         train.features,
-        mean_image(train.images),
+        mean_image(val.images),
         pairs=(train, val),
         weights=encode,
         backbone=encode,

@@ -48,7 +48,7 @@ def test_no_better_than_the_mean_image_is_said_as_such() -> None:
     ("label", "words"),
     [
         (0.09, "the features give away more than the answer does"),
-        (0.842, "no attack rebuilt more than the answer alone gives"),
+        (0.842, "cannot be told apart here"),
         (0.95, "more than any attack rebuilt"),
     ],
 )
