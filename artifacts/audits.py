@@ -69,6 +69,11 @@ class AuditFolder:
         """The attacked images: raw."""
         return self.path / "originals.npz"
 
+    @property
+    def recogniser(self) -> Path:
+        """The weights of the network that judges rebuilt images."""
+        return self.path / "recogniser.safetensors"
+
     def attack(self, name: str) -> tuple[Path, Path]:
         """Where a finished attack's document and arrays lie."""
         return self.path / "attacks" / f"{name}.json", self.path / "attacks" / f"{name}.npz"

@@ -80,7 +80,10 @@ def read_adapted(graph_module: fx.GraphModule, file: str | None, *, digest: str)
 
     if file is None or not Path(file).is_file():
         where = "" if file is None else f": {file} does not exist"
-        raise InputError(f"the encoder's adapted weights are not there{where}", hint=HINT)
+        raise InputError(
+            f"the encoder's adapted weights are not there{where}",
+            hint="give encoder.safetensors, which defend wrote beside the spec, with --adapted-weights",
+        )
     try:
         state = load_file(file)
     except (SafetensorError, OSError) as error:

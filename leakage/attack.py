@@ -79,6 +79,7 @@ def attack_features(
     seed: int = 0,
     budget_s: float = 60.0,
     accelerator: str = "auto",
+    title: str = "attacks",
     progress: Progress = SILENT,
 ) -> Leakage:
     """Run each attack with what it knows of ``view`` and score its reconstructions of ``test``.
@@ -87,7 +88,7 @@ def attack_features(
     captures, for attacks that know ``captures``. With ``recogniser`` the rebuilt images are also judged by
     an independent network. ``channels``: those that the encoder keeps, in the order of its output; what an
     attack takes for them is compared and not kept. ``store`` keeps finished attacks, which are then not run
-    again. ``budget_s``: seconds for each attack.
+    again. ``budget_s``: seconds for each attack. ``title``: what the progress is called.
 
     Raises ``InputError`` for no attack, one that lacks what it must know, or pairs of different shapes, and
     ``PrivynetError`` when all test images are the mean training image.
@@ -109,7 +110,7 @@ def attack_features(
             raise InputError(f"{attack.name} needs to know {missing[0]}", hint="leave it out")
     blind = mean_image(train.images)
     results = []
-    with progress.task("attacks", len(attacks)) as task:
+    with progress.task(title, len(attacks)) as task:
         for attack in attacks:
             result = store.load(attack.name) if store else None
             if result is None:

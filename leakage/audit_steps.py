@@ -68,9 +68,14 @@ def runnable(
 
 
 def train_recogniser(
-    data: DataSet, *, seed: int, accelerator: str, progress: Progress = SILENT
+    data: DataSet,
+    *,
+    store: FolderStore | None,
+    seed: int,
+    accelerator: str,
+    progress: Progress = SILENT,
 ) -> Recogniser | None:
-    """The independent network, from images of head-train, which no attack sees.
+    """The independent network, from images of head-train, which no attack sees; trained once for a store.
 
     ``None`` where a class has fewer than two of them: it cannot be trained then.
     """
@@ -78,7 +83,14 @@ def train_recogniser(
     if np.bincount(split.labels, minlength=len(data.classes)).min() < 2:
         progress.warn("a class has fewer than 2 images in head-train: no network judges the rebuilt images")
         return None
-    return Recogniser.train(
+    if store is not None and store.folder.recogniser.exists():
+        return Recogniser.read(
+            store.folder.recogniser,
+            images=len(split),
+            classes=len(data.classes),
+            image_size=data.reference_size,
+        )
+    recogniser = Recogniser.train(
         split.images(data.reference_size),
         split.labels,
         classes=len(data.classes),
@@ -86,6 +98,9 @@ def train_recogniser(
         accelerator=accelerator,
         progress=progress,
     )
+    if store is not None:
+        recogniser.write(store.folder.recogniser)
+    return recogniser
 
 
 def pairs_curve(
@@ -106,7 +121,13 @@ def pairs_curve(
     for count in (count for count in PAIR_COUNTS if count < len(train)):
         part = View.of_pairs(_first(train, count), _first(val, max(20, count // 5)))
         kept = store.named(f"pairs-{count}") if store else None
-        smaller = attack(replace(part, noise_std=view.noise_std), test, attacks=shown, store=kept)
+        smaller = attack(
+            replace(part, noise_std=view.noise_std),
+            test,
+            attacks=shown,
+            store=kept,
+            title=f"with {count} pairs",
+        )
         found += [(count, result) for result in smaller.attacks]
     found += [(len(train), result) for result in pairs_only if result.attack in names]
     return [

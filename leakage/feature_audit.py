@@ -146,7 +146,9 @@ def audit(
         for name in attributes
     ]
     if recogniser is None:
-        recogniser = train_recogniser(data, seed=seed, accelerator=accelerator, progress=progress)
+        recogniser = train_recogniser(
+            data, store=store, seed=seed, accelerator=accelerator, progress=progress
+        )
     run = partial(
         attack_features,
         recogniser=recogniser,

@@ -53,6 +53,7 @@ def control(
         seed=seed,
         budget_s=budget_s,
         accelerator=accelerator,
+        title="positive controls",
         progress=progress,
     )
 

@@ -7,18 +7,22 @@ directly. The judge is a network trained on images of the same domain that no at
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..artifacts import replace_file
 from ..data import Score
+from ..errors import PrivynetError
 from ..progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from torch import nn
 
 _BATCH = 256
+_MODEL = "conv"
 _STEPS = 1500
 _HELD_OUT = 0.1
 
@@ -56,13 +60,38 @@ class Recogniser:
             FeatureSet(planes[train], labels[train]),
             FeatureSet(planes[held_out], labels[held_out]),
             classes=classes,
-            model="conv",
+            model=_MODEL,
             max_steps=_STEPS,
             seed=seed,
             accelerator=accelerator,
             progress=progress,
         )
         return cls(len(images), head.module.cpu().eval())
+
+    def write(self, path: Path) -> None:
+        """Write the weights as safetensors (mode 0600)."""
+        from safetensors.torch import save_file
+
+        with replace_file(path, private=True) as temporary:
+            state = self.module.state_dict()
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
+
+    @classmethod
+    def read(cls, path: Path, *, images: int, classes: int, image_size: int) -> Recogniser:
+        """What ``write`` wrote, of a network trained on so many images. ``PrivynetError`` if damaged."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from ..cloud.heads import build_head
+
+        module = build_head(_MODEL, (3, image_size, image_size), classes)
+        try:
+            module.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError) as error:
+            raise PrivynetError(
+                f"{path} is damaged", hint="start the audit again with --force or another --out"
+            ) from error
+        return cls(images, module.eval())
 
     def look(self, images: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Unit feature vectors (n, F) and the classes seen (n,) in images (n, R, R, 3) in [0, 1]."""

@@ -51,6 +51,8 @@ def read_spec(subject: Path) -> EncoderSpec:
 
     if is_artifact(subject):
         return EncoderSpec.from_document(Artifact.open(subject).spec, source=str(subject / "encoder.json"))
+    if not subject.exists():
+        raise InputError(f"{subject} does not exist", hint="give a run, an encoder.json or an artifact")
     spec, _ = read_subject(subject)
     return spec
 

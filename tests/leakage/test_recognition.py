@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privynet.data import open_data
+from privynet.errors import PrivynetError
 from privynet.leakage import Recogniser, mean_image, reidentified, score_images
 
 
@@ -67,3 +70,18 @@ def test_features_are_unit_vectors_of_images_alone(recogniser: Recogniser) -> No
     alone, seen = recogniser.look(images[7:8])
     np.testing.assert_allclose(alone[0], vectors[7], atol=1e-5)
     assert seen[0] == classes[7]
+
+
+def test_weights_that_were_written_are_read_and_damaged_ones_refused(
+    recogniser: Recogniser, tmp_path: Path
+) -> None:
+    images = open_data("digits").split("test", limit=20).images(32) / np.float32(255)
+    recogniser.write(tmp_path / "weights")
+    again = Recogniser.read(tmp_path / "weights", images=recogniser.images, classes=10, image_size=32)
+    np.testing.assert_array_equal(again.look(images)[0], recogniser.look(images)[0])
+    assert again.images == recogniser.images
+    data = (tmp_path / "weights").read_bytes()
+    for damaged in (data[:-100], b"nothing", b""):
+        (tmp_path / "weights").write_bytes(damaged)
+        with pytest.raises(PrivynetError, match="damaged"):
+            Recogniser.read(tmp_path / "weights", images=1, classes=10, image_size=32)

@@ -47,7 +47,11 @@ def audit(
         ),
     ] = None,
     attack: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="An attack to run; without it, all. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="An attack to run, of those in docs/threat-model.md; without it, all. Repeatable.",
+        ),
     ] = None,
     attribute: Annotated[
         list[str] | None,
