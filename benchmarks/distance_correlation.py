@@ -177,7 +177,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def machine(threads: int) -> dict[str, Any]:
     """What the figures depend on."""
     return {
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "processor": platform.processor() or platform.machine(),
         "cpus": os.cpu_count(),
         "threads": threads,

@@ -301,7 +301,7 @@ def setting(size: Size) -> dict[str, Any]:
         "size": asdict(size),
         "attacks": [attack.name for attack in ATTACKS if attack.name in WANTED],
         "machine": {
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.machine()}",
             "processor": platform.processor() or platform.machine(),
             "cpus": os.cpu_count(),
             "threads": torch.get_num_threads(),

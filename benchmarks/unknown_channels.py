@@ -153,7 +153,11 @@ def main() -> None:
         observed_images_from=f"cifar10 attack-val, {POOL[size]} images",
         input_size=INPUT_SIZE,
         threads=1,
-        machine={"platform": platform.platform(), "cpus": os.cpu_count(), "torch": torch.__version__},
+        machine={
+            "platform": f"{platform.system()} {platform.machine()}",
+            "cpus": os.cpu_count(),
+            "torch": torch.__version__,
+        },
     )
     private = open_data("cifar10").split("attack-val", limit=POOL[size]).images(INPUT_SIZE)
     auxiliary = {
