@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -134,17 +135,22 @@ class Mismatch:
         """Whether it was measured, and is finite."""
         return math.isfinite(self.mean_map + self.covariances + self.values)
 
-    def score(self, curvature: float | None = None) -> float:
+    def score(self, curvature: float) -> float:
         """The lower the better: minus the logarithm of a likelihood in which the scales are unknown.
 
-        ``curvature``: what to tolerate mean maps by, the same for scores that are compared; default: its own.
+        ``curvature``: what mean maps are tolerated by; the same for scores that are compared.
         """
-        tolerated = _TOLERANCE * (self.curvature if curvature is None else curvature)
         return (
-            _MEAN_SHARE * math.log(self.mean_map + tolerated + 1 / _MOST_MEAN_WEIGHT)
+            _MEAN_SHARE * math.log(self.mean_map + _TOLERANCE * curvature + 1 / _MOST_MEAN_WEIGHT)
             + math.log(self.covariances + _TOLERANCE)
             + math.log(self.values + _TOLERANCE)
         )
+
+
+def scores(mismatches: Sequence[Mismatch]) -> NDArray[np.float64]:
+    """Scores (n,) that can be compared."""
+    curvature = float(np.mean([mismatch.curvature for mismatch in mismatches]))
+    return np.array([mismatch.score(curvature) for mismatch in mismatches])
 
 
 class Substitute(nn.Module):
@@ -197,37 +203,26 @@ class _Draw:
 class Matching:
     """One substitute on its way.
 
-    ``planes``: float32 (m, 3, R, R), of another domain; ``mean``: (3, R, R); ``ends``: the time, by
-    ``time.monotonic``, at which it is broken off.
+    ``planes``: float32 (m, 3, R, R), of another domain; ``mean``: (3, R, R). Until ``start`` and the first
+    round are over, ``mismatch`` is not known.
     """
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        observed: Observed,
-        planes: Tensor,
-        mean: Tensor,
-        *,
-        seed: int,
-        ends: float,
+        self, encoder: nn.Module, observed: Observed, planes: Tensor, mean: Tensor, *, seed: int
     ) -> None:
-        self.observed, self.planes, self.mean, self.ends = observed, planes, mean, ends
+        self.observed, self.planes, self.mean = observed, planes, mean
         self.generator = torch.Generator().manual_seed(seed)
         self.substitute = Substitute(encoder.to(planes.device), self._images(_BATCH), observed)
         self.mismatch = Mismatch(math.inf, math.inf, math.inf, 0.0)
+        self.rounds = 0
+        self.converged = False
 
-    def run(self) -> bool:
-        """Train to the end, or until the time has expired; whether it was the end."""
-        return self._approach() and self._settle()
-
-    def _expired(self) -> bool:
-        return time.monotonic() > self.ends
-
-    def _approach(self) -> bool:
+    def start(self, ends: float) -> None:
+        """Come near by Adam, until ``time.monotonic()`` is ``ends`` at the latest."""
         optimizer = torch.optim.Adam(self.substitute.groups, betas=(0.9, 0.98))
         for step in range(_ADAM_STEPS):
-            if self._expired():
-                return False
+            if time.monotonic() > ends:
+                return
             falling = 0.5 * (1 + math.cos(math.pi * step / _ADAM_STEPS))
             for group in optimizer.param_groups:
                 group["lr"] = group["full"] * min(1.0, (step + 1) / 10) * falling
@@ -235,39 +230,35 @@ class Matching:
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(_ADAM_MEAN_WEIGHT * terms[0] + terms[1] + terms[2])
             optimizer.step()
-        return True
 
-    def _settle(self) -> bool:
-        weights = (_FIRST_MEAN_WEIGHT, 1.0, 1.0)
+    def advance(self, ends: float) -> None:
+        """One round of L-BFGS, until ``ends`` at the latest; sets ``converged`` when another gains little."""
+        weights = self.mismatch.weights if self.rounds else (_FIRST_MEAN_WEIGHT, 1.0, 1.0)
         trained = [weight for weight in self.substitute.parameters() if weight.requires_grad]
-        for _ in range(_MOST_ROUNDS):
-            draw = self._draw(_BATCH)
-            optimizer = torch.optim.LBFGS(
-                trained,
-                max_iter=_SPELL,
-                history_size=30,
-                line_search_fn="strong_wolfe",
-                tolerance_grad=1e-9,
-                tolerance_change=1e-9,
-            )
-
-            for _ in range(_SPELLS):
-                kept = [weight.detach().clone() for weight in trained]
-                optimizer.step(partial(self._loss, optimizer, draw, weights))  # type: ignore[no-untyped-call]
-                if not all(bool(torch.isfinite(weight).all()) for weight in trained):
-                    with torch.no_grad():
-                        for weight, value in zip(trained, kept, strict=True):
-                            weight.copy_(value)
-                    break
-                if self._expired():
-                    break
-            before, self.mismatch = self.mismatch, self._measured(draw)
-            if self._expired():
-                return False
-            if not self.mismatch.score() < before.score() - _IMPROVEMENT:
+        draw = self._draw(_BATCH)
+        optimizer = torch.optim.LBFGS(
+            trained,
+            max_iter=_SPELL,
+            history_size=30,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=1e-9,
+            tolerance_change=1e-9,
+        )
+        for _ in range(_SPELLS):
+            if time.monotonic() > ends:
                 break
-            weights = self.mismatch.weights
-        return True
+            kept = [weight.detach().clone() for weight in trained]
+            optimizer.step(partial(self._loss, optimizer, draw, weights))  # type: ignore[no-untyped-call]
+            if not all(bool(torch.isfinite(weight).all()) for weight in trained):
+                with torch.no_grad():
+                    for weight, value in zip(trained, kept, strict=True):
+                        weight.copy_(value)
+                break
+        before, self.mismatch = self.mismatch, self._measured(draw)
+        self.rounds += 1
+        gain = before.score(before.curvature) - self.mismatch.score(self.mismatch.curvature)
+        if time.monotonic() <= ends:
+            self.converged = not gain > _IMPROVEMENT or self.rounds >= _MOST_ROUNDS
 
     def _measured(self, draw: _Draw) -> Mismatch:
         with torch.no_grad():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,19 +25,19 @@ from ..pairs import Pairs
 from ..view import Knowledge, View
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..decoders.model import InversionModel
-    from .feature_matching import Mismatch, Observed, Substitute
+    from .feature_matching import Matching, Mismatch, Observed
 
-_RESTARTS = 6
-# As many come to a result even if they are cut short.
-_LEAST_RESTARTS = 3
-# Of the budget, for the matching; the rest is for inverting the substitutes and for what is rebuilt.
-_MATCHING_SHARE = 0.75
+_STARTS = 6
+# As many of the best are trained to the end; two are started even if there is little time.
+_KEPT, _LEAST_STARTS = 3, 2
+# Of the budget, until when to start, and until when to train; the rest is for the inverses.
+_STARTING_SHARE, _MATCHING_SHARE = 0.35, 0.75
 # A restart that scores so much worse than the best has a weight of 1/e.
 _SCORE_SCALE = 0.5
 _INVERTED_IMAGES = 600
+# The private images' variance about their mean may be so many times that of the foreign ones.
+_MOST_CONTRAST = 1.5
 _AGREEMENT_IMAGES = 200
 _VAL_SHARE = 0.2
 _BATCH = 64
@@ -45,11 +45,15 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Inverse:
-    """The linear reconstruction from one substitute's features. ``offset`` (K, h, w) is added to features in
-    the observed units, so that the observed mean map stands for the mean image."""
+    """The linear reconstruction from one substitute's features.
+
+    ``offset`` (K, h, w) is added to features in the observed units, so that the observed mean map stands for
+    the mean image. ``gain``: at most 1, so that images do not come out with more contrast than images have.
+    """
 
     model: InversionModel = field(repr=False)
     offset: NDArray[np.float32] = field(repr=False)
+    gain: float = 1.0
 
     def deviations(self, units: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features (n, K, h, w) in the observed units -> (n, R, R, 3) less the mean image."""
@@ -60,7 +64,8 @@ class Inverse:
                 self.model(self.model.lay(units[start : start + _BATCH] + self.offset))
                 for start in range(0, len(units), _BATCH)
             ]
-        return torch.cat(found).permute(0, 2, 3, 1).cpu().numpy()
+        images: NDArray[np.float32] = (self.gain * torch.cat(found)).permute(0, 2, 3, 1).cpu().numpy()
+        return images
 
 
 @dataclass
@@ -130,7 +135,7 @@ class SubstituteAttack:
         import torch
 
         from ..accelerators import torch_device
-        from .feature_matching import Matching, Observed
+        from .feature_matching import Observed
 
         assert view.family is not None
         assert view.auxiliary is not None
@@ -139,43 +144,21 @@ class SubstituteAttack:
         started = time.monotonic()
         device = torch_device(accelerator)
         observed = Observed(view.observed, view.noise_std, device)
-        found: list[tuple[Inverse, Mismatch]] = []
+        matchings: list[Matching] = []
         complete = True
-        share = _MATCHING_SHARE * budget_s / _LEAST_RESTARTS
-        mean = torch.from_numpy(view.mean_image).permute(2, 0, 1).to(device)
-        planes = torch.from_numpy(view.auxiliary).permute(0, 3, 1, 2).float().to(device) / 255
-        with torch.random.fork_rng(devices=[]), progress.task("substitute", _RESTARTS) as task:
-            for number in range(_RESTARTS if len(observed.varying) else 0):
-                begun = time.monotonic()
-                spent = begun - started
-                left = _MATCHING_SHARE * budget_s - spent
-                if number and left < 0.8 * min(share, spent / number):
-                    complete = False
-                    break
-                chosen = _RESTARTS * seed + number
-                ends = begun + min(share, left)
-                torch.manual_seed(chosen)
-                matching = Matching(
-                    view.family(chosen),
-                    observed,
-                    planes,
-                    mean,
-                    seed=chosen,
-                    ends=ends,
-                )
-                complete &= matching.run()
-                if matching.mismatch.known:
-                    inverse = _invert(matching.substitute, view, planes, mean, seed=chosen)
-                    found.append((inverse, matching.mismatch))
-                task.advance(note=f"mismatch {matching.mismatch.score():.2f}")
-        weights = _weights([mismatch for _, mismatch in found])
+        with torch.random.fork_rng(devices=[]), progress.task("substitute: matching"):
+            if len(observed.varying):
+                matchings, complete = _matched(view, observed, seed=seed, started=started, budget_s=budget_s)
+            inverses = [_invert(matching, view, seed=seed) for matching in matchings]
+        mismatches = [matching.mismatch for matching in matchings]
+        weights = _weights(mismatches)
         return SubstituteInversion(
             view.mean_image,
             observed,
-            [inverse for inverse, _ in found],
+            inverses,
             weights,
-            _confidence(found, weights, observed),
-            [mismatch for _, mismatch in found],
+            _confidence(inverses, mismatches, weights, view, observed),
+            mismatches,
             "converged" if complete else "budget",
             time.monotonic() - started,
         )
@@ -185,7 +168,46 @@ SUBSTITUTE = SubstituteAttack()
 """The attack, with its default settings."""
 
 
-def _invert(substitute: Substitute, view: View, planes: Tensor, mean: Tensor, *, seed: int) -> Inverse:
+def _matched(
+    view: View, observed: Observed, *, seed: int, started: float, budget_s: float
+) -> tuple[list[Matching], bool]:
+    """The substitutes that match best, and whether all of them were trained to the end."""
+    import torch
+
+    from .feature_matching import Matching, scores
+
+    assert view.family is not None
+    assert view.auxiliary is not None
+    device = observed.centre.device
+    mean = torch.from_numpy(view.mean_image).permute(2, 0, 1).to(device)
+    planes = torch.from_numpy(view.auxiliary).permute(0, 3, 1, 2).float().to(device) / 255
+    ends = started + _MATCHING_SHARE * budget_s
+    every: list[Matching] = []
+    for number in range(_STARTS):
+        if number >= _LEAST_STARTS and time.monotonic() > started + _STARTING_SHARE * budget_s:
+            break
+        chosen = _STARTS * seed + number
+        torch.manual_seed(chosen)
+        matching = Matching(view.family(chosen), observed, planes, mean, seed=chosen)
+        # the first leaves time for a second
+        soon = ends if number else started + _MATCHING_SHARE / 2 * budget_s
+        matching.start(soon)
+        matching.advance(soon)
+        every.append(matching)
+    complete = len(every) == _STARTS
+    every = [matching for matching in every if matching.mismatch.known]
+    if not every:
+        return [], complete
+    order = np.argsort(scores([matching.mismatch for matching in every]), kind="stable")
+    kept = [every[place] for place in order[:_KEPT]]
+    while time.monotonic() <= ends and not all(matching.converged for matching in kept):
+        for matching in kept:
+            if not matching.converged and time.monotonic() <= ends:
+                matching.advance(ends)
+    return kept, complete and all(matching.converged for matching in kept)
+
+
+def _invert(matching: Matching, view: View, *, seed: int) -> Inverse:
     """The linear reconstruction from the substitute's features, learned on the foreign images."""
     import torch
 
@@ -193,13 +215,14 @@ def _invert(substitute: Substitute, view: View, planes: Tensor, mean: Tensor, *,
     from ..decoders.model import InversionModel
     from ..decoders.training import fit_linear
 
-    observed = substitute.observed
+    observed = matching.observed
     rng = np.random.default_rng(seed)
-    planes = planes[rng.permutation(len(planes))[:_INVERTED_IMAGES]]
-    shifted = (planes - planes.mean(0) + mean).clamp(0, 1).mul(255).round()
+    planes = matching.planes[rng.permutation(len(matching.planes))[:_INVERTED_IMAGES]]
+    shifted = (planes - planes.mean(0) + matching.mean).clamp(0, 1).mul(255).round()
     images = shifted.permute(0, 2, 3, 1).byte().cpu().numpy()
     with torch.inference_mode():
-        units = torch.cat([substitute(part / 255) for part in torch.split(shifted, _BATCH)]).cpu().numpy()
+        parts = [matching.substitute(part / 255) for part in torch.split(shifted, _BATCH)]
+    units = torch.cat(parts).cpu().numpy()
     if view.noise_std > 0:
         units += observed.noise.cpu().numpy() * rng.standard_normal(units.shape, np.float32)
     every = Pairs(units, images, np.zeros(len(images), np.int64))
@@ -208,7 +231,10 @@ def _invert(substitute: Substitute, view: View, planes: Tensor, mean: Tensor, *,
     model = InversionModel(train)
     fit_linear(model, LinearReconstruction(model.geometry), train, held_out, rng)
     model.eval().requires_grad_(False)
-    return Inverse(model, units.mean(0) - observed.mean_map.cpu().numpy())
+    inverse = Inverse(model, units.mean(0) - observed.mean_map.cpu().numpy())
+    rebuilt = inverse.deviations(observed.sample[:_AGREEMENT_IMAGES].cpu().numpy())
+    most = _MOST_CONTRAST * float((shifted / 255 - matching.mean).square().mean())
+    return replace(inverse, gain=min(1.0, float(np.sqrt(most / max(1e-12, np.square(rebuilt).mean())))))
 
 
 def _part(pairs: Pairs, rows: slice) -> Pairs:
@@ -217,44 +243,59 @@ def _part(pairs: Pairs, rows: slice) -> Pairs:
 
 def _weights(mismatches: Sequence[Mismatch]) -> NDArray[np.float64]:
     """Weights with sum 1, falling with the score."""
+    from .feature_matching import scores
+
     if not mismatches:
         return np.empty(0)
-    curvature = float(np.mean([mismatch.curvature for mismatch in mismatches]))
-    scores = np.array([mismatch.score(curvature) for mismatch in mismatches])
-    likelihood = np.exp((scores.min() - scores) / _SCORE_SCALE)
+    scored = scores(mismatches)
+    likelihood = np.exp((scored.min() - scored) / _SCORE_SCALE)
     weights: NDArray[np.float64] = likelihood / likelihood.sum()
     return weights
 
 
 def _confidence(
-    found: Sequence[tuple[Inverse, Mismatch]], weights: NDArray[np.float64], observed: Observed
+    inverses: Sequence[Inverse],
+    mismatches: Sequence[Mismatch],
+    weights: NDArray[np.float64],
+    view: View,
+    observed: Observed,
 ) -> float:
     """How much of what the inverses say together is believed, 0 to 1.
 
     If the truth is to each inverse what the others are to it, then its part along their mean is their mean
-    agreement. One that stands out by its match is believed by itself as far as the substitutes are affine:
-    only then does the mean map show that the others are wrong. All of it is scaled by the share of the
-    observed mean map that the substitutes explain.
+    agreement. One that stands out by its match is believed by itself as far as the mean map alone determines
+    it (``_determined``). All of it is scaled by the share of the observed mean map that is explained.
     """
-    if not found:
+    if not inverses:
         return 0.0
     units = observed.sample[:_AGREEMENT_IMAGES].cpu().numpy()
-    every = np.stack([inverse.deviations(units).ravel() for inverse, _ in found]).astype(np.float64)
+    every = np.stack([inverse.deviations(units).ravel() for inverse in inverses]).astype(np.float64)
     products = every @ every.T
     power = float(weights @ products @ weights)
     if not power > 0:
         return 0.0
-    matched = [mismatch for _, mismatch in found]
-    curvature = float(weights @ [mismatch.curvature for mismatch in matched])
-    unexplained = float(weights @ [mismatch.mean_map for mismatch in matched])
-    pattern = observed.pattern
-    explained = max(0.0, 1 - unexplained / pattern) if pattern else 1.0
-    affine = max(0.0, 1 - curvature / pattern) if pattern else 0.0
-    if len(found) == 1:
-        return float(explained * affine)
+    curvature = float(weights @ [mismatch.curvature for mismatch in mismatches])
+    unexplained = float(weights @ [mismatch.mean_map for mismatch in mismatches])
+    explained = max(0.0, 1 - unexplained / observed.pattern) if observed.pattern > 0 else 1.0
+    determined = _determined(view, unexplained + curvature)
     apart = np.outer(weights, weights)
     np.fill_diagonal(apart, 0)
     agreement = float((apart * products).sum() / apart.sum()) / power if apart.sum() > 0 else 0.0
     even = 1 / len(weights)
-    alone = affine * (float(weights @ weights) - even) / (1 - even)
+    alone = determined * ((float(weights @ weights) - even) / (1 - even) if even < 1 else 1.0)
     return float(explained * np.clip(alone + (1 - alone) * agreement, 0, 1))
+
+
+def _determined(view: View, mismatch: float) -> float:
+    """How far a mean map that matches but for ``mismatch`` determines an affine encoder, 0 to 1.
+
+    An error dw of a channel's weights for the colours moves its mean map by dw'Mdw and its variance, 1, by
+    dw'Vdw, M and V the covariances of the colours in the mean image and in images: where a direction of
+    colours hardly varies in the mean image, its weight is free.
+    """
+    assert view.auxiliary is not None
+    images = view.auxiliary[:_AGREEMENT_IMAGES].astype(np.float64) / 255
+    in_mean = np.cov(view.mean_image.reshape(-1, 3).astype(np.float64), rowvar=False)
+    in_images = np.cov((images - images.mean(0)).reshape(-1, 3), rowvar=False)
+    free = float(np.trace(np.linalg.solve(in_mean + 1e-12 * np.eye(3), in_images)))
+    return max(0.0, 1 - mismatch * free)
