@@ -74,7 +74,7 @@ def test_search_prints_the_encoder_and_how_far_it_uses_each_limit(chain: Chain) 
         "runners_up",
     } <= result.keys()
     assert result["utility"].keys() == {*SCORE, "metric"}
-    assert result["privacy_loss"]["r2"].keys() == {*SCORE, "attack"}
+    assert result["privacy_loss"]["r2"].keys() == {*SCORE, "worst_decile", "attack"}
     assert {"total", "pruned", "evaluated", "feasible", "certified"} <= result["trials"].keys()
     assert result["trials"]["total"] == 4
     for limit in result["limits"].values():
