@@ -238,7 +238,8 @@ class Bench:
         row["baseline"] = {**scores.summary(seed=SEED).document(), "seconds": seconds}
         row["best_on_val"] = best.attack
         row["gains_db"] = {
-            result.attack: (result.image_scores.psnr_db - scores.psnr_db).round(4).tolist()
+            # one line each in the file
+            result.attack: " ".join(f"{gain:.3f}" for gain in result.image_scores.psnr_db - scores.psnr_db)
             for result in pairs_only
         }
         self.rows[name] = row
@@ -282,21 +283,26 @@ def show(rows: dict[str, Any]) -> None:
     columns = [attack.name for attack in PAIRS_ATTACKS]
     print(f"  {'':20}" + "".join(f"{name:>26}" for name in columns))
     for name, row in rows.items():
-        cells = [gain_text(row["gains_db"][attack]) for attack in columns]
+        cells = [gain_text(gains(row, attack)) for attack in columns]
         cells = [
             f"{'*' if row['best_on_val'] == attack else ''}{cell}"
             for attack, cell in zip(columns, cells, strict=True)
         ]
         print(f"  {name:20}" + "".join(f"{cell:>26}" for cell in cells))
-    means = [np.mean([row["gains_db"][attack] for row in rows.values()], axis=0) for attack in columns]
+    means = [np.mean([gains(row, attack) for row in rows.values()], axis=0) for attack in columns]
     print(f"  {'mean':20}" + "".join(f"{gain_text(mean):>26}" for mean in means))
-    best = np.mean([row["gains_db"][row["best_on_val"]] for row in rows.values()], axis=0)
+    best = np.mean([gains(row, row["best_on_val"]) for row in rows.values()], axis=0)
     print(f"  mean of the best on validation pairs (which took as long as all four): {gain_text(best)}")
 
 
-def gain_text(gains: Any) -> str:
+def gains(row: dict[str, Any], attack: str) -> NDArray[np.float64]:
+    """(n,) dB that an attack gains over the baseline, image by image."""
+    return np.array(row["gains_db"][attack].split(), np.float64)
+
+
+def gain_text(values: NDArray[np.float64]) -> str:
     """dB with its 95 % interval over images."""
-    score = Score.mean(gains, SEED)
+    score = Score.mean(values, SEED)
     return f"{score.value:+.2f} ({score.ci95[0]:+.2f} to {score.ci95[1]:+.2f})"
 
 

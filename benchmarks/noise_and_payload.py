@@ -24,19 +24,16 @@ Finished rows are kept in ``results/noise_and_payload-SIZE.json`` and not run ag
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import sys
 import time
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from measured_rows import MeasuredRows, interval
 from numpy.typing import NDArray
 
 from privynet.cloud import FeatureSet, fit_head
@@ -44,7 +41,8 @@ from privynet.data import DataSet, Score, open_data
 from privynet.defences import Defences, defend_encoder
 from privynet.encoders import Encoder, Splitter, load_backbone, make_encoder, parse_backbone
 from privynet.leakage import ATTACKS, AuditSubject, Leakage, Pairs, attack_features
-from privynet.leakage.fisher import GaussianPrior, Information, average_information, gaussian_prior
+from privynet.leakage.fisher import Information, average_information
+from privynet.leakage.gaussian_prior import GaussianPrior, gaussian_prior
 
 DATA, BACKBONE, INPUT_SIZE = "cifar10", "bundled", 32
 SEED = 0
@@ -235,13 +233,6 @@ def decibels(mean_squared_error: float) -> float:
     return float(-10 * np.log10(max(mean_squared_error, 1e-6)))
 
 
-def interval(score: dict[str, Any] | None, spec: str) -> str:
-    if score is None:
-        return "-"
-    low, high = score["ci95"]
-    return f"{score['value']:{spec}} ({low:{spec}}..{high:{spec}})"
-
-
 def noise_table(rows: list[dict[str, Any]]) -> list[str]:
     """A line for each level and kind of images."""
     lines = [
@@ -292,24 +283,6 @@ def payload_table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def setting(size: Size) -> dict[str, Any]:
-    """What the figures depend on."""
-    return {
-        "seed": SEED,
-        "data": DATA,
-        "backbone": BACKBONE,
-        "size": asdict(size),
-        "attacks": [attack.name for attack in ATTACKS if attack.name in WANTED],
-        "machine": {
-            "platform": f"{platform.system()} {platform.machine()}",
-            "processor": platform.processor() or platform.machine(),
-            "cpus": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            **{name: importlib.metadata.version(name) for name in ("numpy", "torch")},
-        },
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=tuple(SIZES), default="small")
@@ -317,29 +290,27 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     bench = Bench(SIZES[arguments.size])
-    path = Path(__file__).parent / "results" / f"noise_and_payload-{arguments.size}.json"
-    results: dict[str, Any] = (
-        json.loads(path.read_text()) if path.exists() else {"setting": setting(bench.size), "rows": []}
-    )
-    if results["setting"] != setting(bench.size):
-        sys.exit(f"{path} was measured elsewhere or with other settings: delete it to measure anew")
+    setting = {
+        "seed": SEED,
+        "data": DATA,
+        "backbone": BACKBONE,
+        "size": asdict(bench.size),
+        "attacks": [attack.name for attack in ATTACKS if attack.name in WANTED],
+    }
+    measured = MeasuredRows("noise_and_payload", arguments.size, setting)
     todo: list[tuple[str, str, float]] = [("payload", "real", bits) for bits in PAYLOAD_BITS]
     todo += [("noise", kind, share) for share in NOISE_SHARES for kind in ("prior", "real")]
     for number, (table, images, level) in enumerate(todo, 1):
         key = {"table": table, "images": images, "level": level}
-        if any(key.items() <= row.items() for row in results["rows"]):
+        if measured.has(key):
             continue
         print(f"row {number} of {len(todo)}: {table} {level:g}, {images}", file=sys.stderr, flush=True)
         started = time.monotonic()
         row = payload_row(bench, int(level)) if table == "payload" else noise_row(bench, level, images)
-        results["rows"].append({**key, **row, "seconds": round(time.monotonic() - started, 1)})
-        path.parent.mkdir(exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(results, indent=1) + "\n")
-        unfinished.replace(path)
-    print(json.dumps(results["setting"]))
-    print(*noise_table([row for row in results["rows"] if row["table"] == "noise"]), sep="\n")
-    print(*payload_table([row for row in results["rows"] if row["table"] == "payload"]), sep="\n")
+        measured.add({**key, **row, "seconds": round(time.monotonic() - started, 1)})
+    print(json.dumps(measured.setting))
+    print(*noise_table([row for row in measured.rows if row["table"] == "noise"]), sep="\n")
+    print(*payload_table([row for row in measured.rows if row["table"] == "payload"]), sep="\n")
 
 
 if __name__ == "__main__":

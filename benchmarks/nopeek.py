@@ -17,18 +17,15 @@ the clock. Finished rows are kept in ``results/nopeek-SIZE.json`` and not run ag
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from measured_rows import MeasuredRows, interval
 
 from privynet.cloud import FeatureSet, fit_head
 from privynet.data import DataSet, Score, open_data
@@ -161,11 +158,6 @@ def collapse_of(tuning: Adaptation | None, spread: Spread) -> dict[str, Any]:
     }
 
 
-def interval(score: dict[str, Any], spec: str) -> str:
-    low, high = score["ci95"]
-    return f"{score['value']:{spec}} ({low:{spec}}..{high:{spec}})"
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     """A line for each row, then who was strongest."""
     lines = [
@@ -201,24 +193,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def setting(size: Size) -> dict[str, Any]:
-    """What the figures depend on."""
-    return {
-        "seed": SEED,
-        "data": DATA,
-        "backbone": BACKBONE,
-        "size": asdict(size),
-        "attacks": [attack.name for attack in ATTACKS if attack.name in WANTED],
-        "machine": {
-            "platform": f"{platform.system()} {platform.machine()}",
-            "processor": platform.processor() or platform.machine(),
-            "cpus": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            **{name: importlib.metadata.version(name) for name in ("numpy", "torch")},
-        },
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=tuple(SIZES), default="small")
@@ -226,25 +200,23 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     size = SIZES[arguments.size]
-    path = Path(__file__).parent / "results" / f"nopeek-{arguments.size}.json"
-    results: dict[str, Any] = (
-        json.loads(path.read_text()) if path.exists() else {"setting": setting(size), "rows": []}
-    )
-    if results["setting"] != setting(size):
-        sys.exit(f"{path} was measured elsewhere or with other settings: delete it to measure anew")
     data, plain = open_data(DATA), plain_encoder(size.cut)
-    results["data_digest"], results["weights_digest"] = data.digest, plain.spec.weights_digest
+    setting = {
+        "seed": SEED,
+        "data": DATA,
+        "backbone": BACKBONE,
+        "size": asdict(size),
+        "attacks": [attack.name for attack in ATTACKS if attack.name in WANTED],
+        "data_digest": data.digest,
+        "weights_digest": plain.spec.weights_digest,
+    }
+    measured = MeasuredRows("nopeek", arguments.size, setting)
     for number, alpha in enumerate(ALPHAS, 1):
-        if alpha in [row["alpha"] for row in results["rows"]]:
-            continue
-        print(f"row {number} of {len(ALPHAS)}: alpha {alpha}", file=sys.stderr, flush=True)
-        results["rows"].append(measure(plain, data, size, alpha))
-        path.parent.mkdir(exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(results, indent=1) + "\n")
-        unfinished.replace(path)
-    print(json.dumps(results["setting"]))
-    print(table(results["rows"]))
+        if not measured.has({"alpha": alpha}):
+            print(f"row {number} of {len(ALPHAS)}: alpha {alpha}", file=sys.stderr, flush=True)
+            measured.add(measure(plain, data, size, alpha))
+    print(json.dumps(measured.setting))
+    print(table(measured.rows))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from privynet.data import Score, open_data
 from privynet.encoders import Encoder, Splitter, load_backbone, make_encoder, parse_backbone
 from privynet.leakage import mean_image
 from privynet.leakage.attacks.channel_matching import Candidates, MeanImages, match
-from privynet.leakage.auxiliary import synthetic_images
+from privynet.leakage.auxiliary import dead_leaves
 
 RESULTS = Path(__file__).parent / "results"
 SHARED = Path(os.environ.get("PRIVYNET_SHARED", "../shared"))
@@ -162,7 +162,7 @@ def main() -> None:
     private = open_data("cifar10").split("attack-val", limit=POOL[size]).images(INPUT_SIZE)
     auxiliary = {
         "cifar100": cifar100(AUXILIARY_IMAGES),
-        "dead leaves": synthetic_images(AUXILIARY_IMAGES, INPUT_SIZE, seed=SEED),
+        "dead leaves": dead_leaves(AUXILIARY_IMAGES, INPUT_SIZE, seed=SEED),
     }
     blind = mean_image(private)
     for backbone in BACKBONES:

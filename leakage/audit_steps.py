@@ -187,7 +187,7 @@ def unattacked(
 
     part = slice(0, _DEPENDENCE_IMAGES)
     dependence = distance_correlation(test.images[part].astype(np.float32) / 255, test.features[part])
-    dcor = {"biased": dependence.biased, "corrected": dependence.corrected, "n": dependence.n}
+    dcor = dependence.document()
 
     def bounds() -> dict[str, Any]:
         return _bounds(subject, train, test, seed, progress)
@@ -212,7 +212,8 @@ def _bounds(
     subject: AuditSubject, train: Pairs, test: Pairs, seed: int, progress: Progress
 ) -> dict[str, Any]:
     """Van Trees over images drawn from the prior, which it holds for; dFIL over real ones."""
-    from .fisher import Information, average_information, gaussian_prior
+    from .fisher import Information, average_information
+    from .gaussian_prior import gaussian_prior
 
     prior = gaussian_prior(train.images)
     drawn = prior.sample(_BOUND_IMAGES, np.random.default_rng(seed))

@@ -22,7 +22,7 @@ _IMAGE_SPREAD = np.array([0.13, 0.06, 0.025], np.float32)
 _LEAF_SPREAD = np.array([0.27, 0.09, 0.04], np.float32)
 
 
-def synthetic_images(n: int, size: int, *, seed: int) -> NDArray[np.uint8]:
+def dead_leaves(n: int, size: int, *, seed: int) -> NDArray[np.uint8]:
     """uint8 (n, size, size, 3) dead-leaves images; the same seed gives the same, and fewer are the first."""
     images = np.empty((n, size, size, 3), np.uint8)
     for start in range(0, n, _CHUNK):

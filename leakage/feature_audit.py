@@ -24,7 +24,7 @@ from .audit_steps import (
     unattacked,
     warnings,
 )
-from .auxiliary import synthetic_images
+from .auxiliary import dead_leaves
 from .encoding import encode_pairs
 from .knowledge import AuditSubject
 from .pairs import Pairs
@@ -252,7 +252,7 @@ def audit_splits(
 
 def _auxiliary_images(auxiliary: DataSet | None, data: DataSet, seed: int) -> NDArray[np.uint8]:
     if auxiliary is None:
-        return synthetic_images(AUXILIARY_IMAGES, data.reference_size, seed=seed)
+        return dead_leaves(AUXILIARY_IMAGES, data.reference_size, seed=seed)
     if auxiliary.digest == data.digest:
         raise InputError(
             f"{auxiliary.name} are the images that are attacked",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...progress import SILENT, Progress
-from ..auxiliary import synthetic_images
+from ..auxiliary import dead_leaves
 from ..view import Knowledge, View
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class LikelihoodAttack:
 
         assert view.weights is not None
         started = time.monotonic()
-        own = synthetic_images(OWN_IMAGES, view.image_size, seed=seed)
+        own = dead_leaves(OWN_IMAGES, view.image_size, seed=seed)
         train, val, cut_short = encoded(
             view.weights,
             view,

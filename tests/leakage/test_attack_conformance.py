@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from privynet.errors import InputError
 from privynet.leakage import ATTACKS, Attack, Leakage, Pairs, View, attack_features, mean_image
-from privynet.leakage.auxiliary import synthetic_images
+from privynet.leakage.auxiliary import dead_leaves
 from privynet.leakage.positive_control import required_psnr_db
 
 MakePairs = Callable[..., Pairs]
@@ -72,7 +72,7 @@ def view(encode: Encode, train: Pairs, val: Pairs) -> View:
         weights=encode,
         backbone=encode,
         family=lambda seed: Family(seed, train.feature_shape),
-        auxiliary=synthetic_images(200, train.image_size, seed=7),
+        auxiliary=dead_leaves(200, train.image_size, seed=7),
         captures=(train, val),
     )
 

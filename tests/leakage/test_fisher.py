@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from privynet.errors import InputError
-from privynet.leakage.fisher import GaussianPrior, average_information, gaussian_prior, information_bounds
+from privynet.leakage.fisher import Bounds, average_information
+from privynet.leakage.gaussian_prior import GaussianPrior, gaussian_prior
 
 SIZE = 4
 VALUES = 3 * SIZE**2
 Array = NDArray[np.float64]
+
+
+def information_bounds(
+    feature_map: Any, images: Any, *, noise_std: float, prior_covariance: NDArray[Any]
+) -> Bounds:
+    return average_information(feature_map, images).bounds(noise_std, prior_covariance)
 
 
 def smooth_prior(size: int = SIZE) -> GaussianPrior:

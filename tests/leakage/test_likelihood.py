@@ -16,7 +16,7 @@ from privynet.leakage.attacks.likelihood import LIKELIHOOD
 from privynet.leakage.attacks.likelihood_prior import LIKELIHOOD_PRIOR
 from privynet.leakage.attacks.optimising import Optimiser, Recipe
 from privynet.leakage.attacks.transmission import Transmission
-from privynet.leakage.auxiliary import synthetic_images
+from privynet.leakage.auxiliary import dead_leaves
 from privynet.leakage.decoders import train_decoder
 
 MakePairs = Callable[..., Pairs]
@@ -58,7 +58,7 @@ def test_likelihood_sees_through_the_bundled_backbones_early_cut(make_pairs: Mak
         features: Tensor = encoder.graph_module((255 * images).permute(0, 2, 3, 1))
         return features
 
-    images = synthetic_images(12, SIZE, seed=5)
+    images = dead_leaves(12, SIZE, seed=5)
     test = Pairs(encoder.encode(images), images, np.zeros(12, np.int64))
     result = psnr(LIKELIHOOD, View(test.features, mean_image(images), weights=weights), test)
     assert result.scores.psnr_db.value > result.blind.psnr_db.value + 6

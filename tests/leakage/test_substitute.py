@@ -16,7 +16,7 @@ from privynet.encoders import Splitter, load_backbone, make_encoder, parse_backb
 from privynet.errors import InputError, PrivynetError
 from privynet.leakage import View, mean_image, score_images
 from privynet.leakage.attacks.substitute import SUBSTITUTE
-from privynet.leakage.auxiliary import synthetic_images
+from privynet.leakage.auxiliary import dead_leaves
 from privynet.leakage.feature_modules import FeatureModule, untrained
 
 FLOOR_DB = 20.0
@@ -71,7 +71,7 @@ def attack(encoder, family, *, n=300, size=32, noise=0.0, colourful=True, **opti
         return features + noise * rng.standard_normal(features.shape, np.float32)
 
     mean = mean_image(private_images(n, 1, size, colourful))
-    view = View(encode(observed), mean, noise, family=family, auxiliary=synthetic_images(300, size, seed=5))
+    view = View(encode(observed), mean, noise, family=family, auxiliary=dead_leaves(300, size, seed=5))
     fitted = SUBSTITUTE.fit(view, **{"budget_s": 12} | options)
     scores = score_images(fitted.reconstruct(encode(test)), test, mean_image=mean)
     blind = score_images(np.broadcast_to(mean, test.shape), test, mean_image=mean)

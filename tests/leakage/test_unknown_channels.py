@@ -14,7 +14,7 @@ from privynet.data import open_data
 from privynet.encoders import Encoder, Splitter, load_backbone, make_encoder, parse_backbone
 from privynet.leakage import View, mean_image, score_images
 from privynet.leakage.attacks.unknown_channels import UNKNOWN_CHANNELS, find_channels
-from privynet.leakage.auxiliary import synthetic_images
+from privynet.leakage.auxiliary import dead_leaves
 
 SIZE = 32
 
@@ -40,7 +40,7 @@ def private_images(n: int, seed: int) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def candidates(backbone: Encoder) -> NDArray[np.float32]:
-    return backbone.encode(synthetic_images(150, SIZE, seed=3))
+    return backbone.encode(dead_leaves(150, SIZE, seed=3))
 
 
 @pytest.mark.parametrize("change", [None, "noise", "two bits"])
@@ -70,9 +70,7 @@ def test_planted_channels_of_real_images_are_found_with_dead_leaves(shared: Path
         private = open_data("cifar10").split("attack-val", limit=100).images(SIZE)
     encoder = make_encoder(Splitter(load_backbone(parse_backbone("bundled:plain8")), SIZE), cut=cut)
     kept = np.random.default_rng(1).permutation(encoder.feature_shape[0])[:32]
-    found = find_channels(
-        encoder.encode(private)[:, kept], encoder.encode(synthetic_images(200, SIZE, seed=3))
-    )
+    found = find_channels(encoder.encode(private)[:, kept], encoder.encode(dead_leaves(200, SIZE, seed=3)))
     np.testing.assert_array_equal(found, kept)
 
 
@@ -109,7 +107,7 @@ def test_attack_rebuilds_images_through_channels_it_was_not_told(backbone: Encod
         sent,
         mean_image(images),
         backbone=whole,
-        auxiliary=synthetic_images(120, SIZE, seed=7),
+        auxiliary=dead_leaves(120, SIZE, seed=7),
     )
     fitted = UNKNOWN_CHANNELS.fit(view, budget_s=4, accelerator="cpu")
     assert fitted.document()["channels"] == kept.tolist()
@@ -128,7 +126,7 @@ def test_features_that_say_nothing_give_the_mean_image(constant: float) -> None:
         np.full((40, 4, 8, 8), constant, np.float32),
         mean_image(images),
         backbone=encode,
-        auxiliary=synthetic_images(60, SIZE, seed=7),
+        auxiliary=dead_leaves(60, SIZE, seed=7),
     )
     fitted = UNKNOWN_CHANNELS.fit(view, budget_s=5, accelerator="cpu")
     rebuilt = fitted.reconstruct(view.observed[:3])
