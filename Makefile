@@ -16,8 +16,9 @@ help:
 demo: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/privynet demo --out demo-run --force
 
+# A test process that dies ends the run: what a new one takes over, pytest-xdist may wait for without end.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --max-worker-restart 0
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -9,8 +9,6 @@ import pytest
 
 # Before torch is imported anywhere: the tests run in parallel processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# numba, which an oracle brings along, otherwise slows torch down for the rest of the process.
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 
 @pytest.fixture
