@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 KIND = "defence"
 SPEC_FILE = "encoder.json"
-WEIGHTS_FILE = "encoder.safetensors"
 DOCUMENT_FILE = "defence.json"
 PAYLOAD_BITS = (32, 8, 4, 2)
 
@@ -166,6 +165,7 @@ def defend(
     image_size: int = 64,
     weights: str | None = None,
     adapted_weights: str | None = None,
+    projection_weights: str | None = None,
     allowed_code: Collection[str] = (),
     accelerator: str = "auto",
     force: bool = False,
@@ -174,16 +174,16 @@ def defend(
 ) -> dict[str, Any]:
     """Write a defended version of a run's chosen encoder, or of a spec file, to the folder ``out``.
 
-    ``out`` gets ``encoder.json`` (the new spec), ``encoder.safetensors`` (where weights were adapted) and
-    ``defence.json``, which is also returned, with ``spec``, the path of the new spec. It says what was done
-    and, on images of ``select``, how much of the images' structure is in what leaves the device before and
-    after (``dcor``); what an attacker rebuilds is for ``audit`` to say. See ``Defences`` and
-    ``defend_encoder`` for the rest.
+    ``out`` gets ``encoder.json`` (the new spec), ``encoder.safetensors`` (adapted weights, or the matrix
+    of a projection) and ``defence.json``, which is also returned, with ``spec``, the path of the new spec. It
+    says what was done and, on images of ``select``, how much of the images' structure is in what leaves the
+    device before and after (``dcor``); what an attacker rebuilds is for ``audit`` to say. See ``Defences``
+    and ``defend_encoder`` for the rest.
 
     Raises ``InputError`` for a subject that is neither run nor spec, defences that cannot be, an ``out`` that
     exists, or too few images, and ``PrivynetError`` when NoPeek diverges.
     """
-    from ..encoders import build_encoder
+    from ..encoders import build_encoder, write_encoder
     from ..leakage.distance_correlation import distance_correlation
 
     defences = Defences(nopeek, noise_std, noise_share, payload_bits)
@@ -195,7 +195,11 @@ def defend(
     spec, _ = read_subject(subject)
     with new_folder(out, force=force, private=True) as folder:
         encoder = build_encoder(
-            spec, weights=weights, adapted_weights=adapted_weights, allowed_code=allowed_code
+            spec,
+            weights=weights,
+            adapted_weights=adapted_weights,
+            projection_weights=projection_weights,
+            allowed_code=allowed_code,
         )
         source = open_data(data, image_size=image_size, progress=progress)
         defended = defend_encoder(
@@ -234,21 +238,6 @@ def defend(
                 "encoder_digest": encoder.digest,
             },
         }
-        _write(folder, defended.encoder, weights=weights)
+        write_encoder(defended.encoder, folder / SPEC_FILE, weights=weights)
         write_document(folder / DOCUMENT_FILE, KIND, result)
     return {**result, "spec": str(out / SPEC_FILE)}
-
-
-def _write(folder: Path, encoder: Encoder, *, weights: str | None) -> None:
-    """The spec and the adapted weights; ``weights`` is where the backbone's lie now, if they have moved."""
-    from ..encoders import write_adapted
-
-    spec = encoder.spec
-    if weights is not None and weights != "random":
-        spec = spec.model_copy(update={"weights": str(Path(weights).resolve())})
-    elif weights is not None:
-        spec = spec.model_copy(update={"weights": weights})
-    if spec.adapted is not None:
-        write_adapted(encoder, folder / WEIGHTS_FILE)
-        spec = spec.model_copy(update={"adapted_weights": WEIGHTS_FILE})
-    spec.write(folder / SPEC_FILE)

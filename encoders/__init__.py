@@ -2,16 +2,19 @@
 
 ``parse_backbone`` and ``load_backbone`` give a backbone, ``Splitter`` its cuts and the costs of each choice,
 ``make_encoder`` an ``Encoder`` with its ``EncoderSpec``, ``build_encoder`` the same encoder from the spec.
-``Payload`` is how features leave the device, ``Encoder.adapt`` an encoder with weights trained further.
+``Payload`` is how features leave the device, ``Projection`` that mixtures of channels do, ``Encoder.adapt``
+gives an encoder with weights trained further, ``write_encoder`` puts one into files.
 """
 
 from .adapted import write_adapted
 from .backbones import Backbone, BackboneName, load_backbone, parse_backbone
+from .building import build_encoder, load_spec_backbone, make_encoder, write_encoder
 from .costs import Costs, Kernel, module_costs
-from .encoder import Encoder, build_encoder, load_spec_backbone, make_encoder
+from .encoder import Encoder
 from .payload import Payload
+from .projection import write_projection
 from .selection import fisher_scores, new_secret, random_channels, top_channels
-from .spec import Adapted, EncoderSpec
+from .spec import Adapted, EncoderSpec, Projection, ProjectionMethod
 from .splitter import Cut, Splitter
 
 __all__ = [
@@ -24,6 +27,8 @@ __all__ = [
     "EncoderSpec",
     "Kernel",
     "Payload",
+    "Projection",
+    "ProjectionMethod",
     "Splitter",
     "build_encoder",
     "fisher_scores",
@@ -36,4 +41,6 @@ __all__ = [
     "random_channels",
     "top_channels",
     "write_adapted",
+    "write_encoder",
+    "write_projection",
 ]

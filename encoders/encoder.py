@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from ..errors import InputError
-from .adapted import adapted_graph, parameters_digest, read_adapted
-from .backbones import RANDOM, Backbone, load_backbone, parse_backbone
+from .adapted import adapted_graph, parameters_digest
 from .costs import Costs, graph_costs
 from .payload import Payload, sent
-from .spec import Adapted, EncoderSpec, new_salt
-from .splitter import Splitter
+from .projection import Matrix, matrix_of
+from .spec import Adapted, EncoderSpec
 
 _BATCH = 128
 
@@ -53,6 +51,11 @@ class Encoder(nn.Module):
         output = next(node for node in self.graph_module.graph.nodes if node.op == "output")
         _, channels, height, width = output.all_input_nodes[0].meta["shape"]
         return channels, height, width
+
+    @property
+    def projection(self) -> Matrix | None:
+        """The matrix (C, kept channels) of the mixtures that are sent; ``None`` where the channels are."""
+        return matrix_of(self.graph_module) if self.spec.projection else None
 
     @property
     def noise_std(self) -> float:
@@ -138,96 +141,12 @@ class Encoder(nn.Module):
         """A new encoder with other weights: all of ``graph_module``'s parameters, by their names there.
 
         ``method`` and ``alpha`` say how they came to be. Normalisation that was not folded keeps its running
-        statistics.
+        statistics. A projection is one of the parameters.
 
         Raises:
             InputError: a tensor is missing, foreign, of another shape, or not finite.
         """
         graph_module = adapted_graph(self.graph_module, state, source="the adapted weights")
         adapted = Adapted(method=method, alpha=alpha, digest=parameters_digest(graph_module))
-        spec = self.spec.model_copy(update={"adapted": adapted, "adapted_weights": None})
-        return Encoder(spec, graph_module)
-
-
-def make_encoder(
-    splitter: Splitter,
-    *,
-    cut: str,
-    channels: Sequence[int] | None = None,
-    payload: Payload | None = None,
-    noise_std: float = 0.0,
-    salt: str | None = None,
-) -> Encoder:
-    """The encoder of a loaded backbone at ``cut`` with ``channels`` (default: all), as a new spec.
-
-    Raises:
-        InputError: no such cut or channels, a backbone of shapes only, or a negative ``noise_std``.
-    """
-    backbone = splitter.backbone
-    if backbone.weights_digest is None:
-        raise InputError("an encoder needs the backbone's weights, not its shapes only")
-    kept = tuple(range(splitter.cut(cut).channels)) if channels is None else tuple(channels)
-    graph_module, gathers = splitter.graph(cut, kept)
-    weights = backbone.name.weights
-    spec = EncoderSpec(
-        backbone=backbone.name.architecture,
-        weights_digest=backbone.weights_digest,
-        mean=backbone.mean,
-        std=backbone.std,
-        input_size=splitter.input_size,
-        cut=cut,
-        channels=kept,
-        gathers=gathers,
-        salt=salt or new_salt(),
-        # Absolute, so that the spec is also found from another folder.
-        weights=weights if weights in (None, RANDOM) else str(Path(weights).resolve()),
-    )
-    return Encoder(spec, graph_module).sending(payload=payload, noise_std=noise_std)
-
-
-def build_encoder(
-    spec: EncoderSpec,
-    *,
-    weights: str | None = None,
-    adapted_weights: str | None = None,
-    allowed_code: Collection[str] = (),
-) -> Encoder:
-    """Rebuild the encoder of a spec; twice gives equal weights.
-
-    ``weights`` and ``adapted_weights`` say where these lie if not where the spec says. ``allowed_code`` holds
-    the ``module:factory`` names that may be imported: a document alone never gets code imported.
-
-    Raises:
-        InputError: weights of another digest, or a spec that does not fit its backbone.
-    """
-    if adapted_weights is not None and spec.adapted is None:
-        raise InputError("the encoder was not adapted", hint="leave out --adapted-weights")
-    backbone = load_spec_backbone(spec, weights=weights, allowed_code=allowed_code)
-    graph_module, gathers = Splitter(backbone, spec.input_size).graph(spec.cut, spec.channels)
-    if gathers != spec.gathers:
-        raise InputError(f"the spec says {spec.gathers} gathers, the encoder has {gathers}")
-    if spec.adapted is not None:
-        file = adapted_weights or spec.adapted_weights
-        graph_module = read_adapted(graph_module, file, digest=spec.adapted.digest)
-    return Encoder(spec, graph_module)
-
-
-def load_spec_backbone(
-    spec: EncoderSpec, *, weights: str | None = None, allowed_code: Collection[str] = ()
-) -> Backbone:
-    """The backbone that a spec was made from; arguments and errors as for ``build_encoder``."""
-    name = parse_backbone(spec.backbone)
-    if name.is_factory and f"{name.kind}:{name.name}" not in allowed_code:
-        raise InputError(
-            f"the spec names code to import, {name.kind}:{name.name}",
-            hint="repeat it with --backbone to allow that",
-        )
-    found = replace(name, weights=weights or spec.weights, mean=spec.mean, std=spec.std)
-    backbone = load_backbone(found)
-    if backbone.weights_digest != spec.weights_digest:
-        raise InputError(
-            f"weights of {spec.backbone} have digest {str(backbone.weights_digest)[:12]}…, the spec says "
-            f"{spec.weights_digest[:12]}…",
-            hint="give the file that the encoder was made from with --weights",
-        )
-    return backbone
+        changes = {"adapted": adapted, "adapted_weights": None, "projection_weights": None}
+        return Encoder(self.spec.model_copy(update=changes), graph_module)

@@ -16,7 +16,7 @@ channels cannot be told apart are kept whole, with all that they read.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,9 +50,10 @@ def slice_encoder(traced: fx.GraphModule, cut: fx.Node, channels: Sequence[int])
     kept = tuple(int(channel) for channel in channels)
     if not kept or len(set(kept)) != len(kept) or not all(0 <= channel < available for channel in kept):
         raise InputError(f"channels must be different numbers from 0 to {available - 1}, at least one")
-    truncated, output = _truncate(traced, cut)
+    truncated = truncate(traced, cut)
     gathers = 0
     if kept != tuple(range(available)):
+        output = next(node for node in truncated.graph.nodes if node.op == "output").all_input_nodes[0]
         truncated, gathers = _Slicer(truncated, output, kept).build()
     return SlicedEncoder(truncated, gathers)
 
@@ -63,18 +64,28 @@ def ungathered_order(traced: fx.GraphModule, cut: fx.Node, channels: Sequence[in
     return tuple(channel for piece in pieces for channel in piece.channels)
 
 
-def _truncate(traced: fx.GraphModule, cut: fx.Node) -> tuple[fx.GraphModule, fx.Node]:
+def truncate(traced: fx.GraphModule, outputs: fx.Node | Mapping[str, fx.Node]) -> fx.GraphModule:
+    """A canonical graph that ends with one of its nodes, or gives several by name.
+
+    ``traced`` is left as it is; its parameters are shared.
+    """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
+    asked = {outputs} if isinstance(outputs, fx.Node) else set(outputs.values())
     for node in traced.graph.nodes:
         copies[node] = graph.node_copy(node, lambda argument: copies[argument])
-        if node is cut:
+        if asked <= copies.keys():
             break
-    graph.output(copies[cut])
+    graph.output(
+        copies[outputs]
+        if isinstance(outputs, fx.Node)
+        else {name: copies[node] for name, node in outputs.items()}
+    )
     truncated = fx.GraphModule(traced, graph)
     truncated.graph.eliminate_dead_code()
     truncated.delete_all_unused_submodules()
-    return truncated, copies[cut]
+    truncated.recompile()
+    return truncated
 
 
 class _Slicer:

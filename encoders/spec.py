@@ -17,6 +17,8 @@ KIND = "encoder-spec"
 
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Triple = tuple[float, float, float]
+_FILES = frozenset({"weights", "adapted_weights", "projection_weights"})
+"""Fields that hold for one machine."""
 
 
 def new_salt() -> str:
@@ -34,6 +36,22 @@ class Adapted(BaseModel):
     """The weight of distance correlation in the loss."""
     digest: _Digest
     """SHA-256 over the adapted tensors (``adapted.parameters_digest``)."""
+
+
+ProjectionMethod = Literal["eigen", "adversarial", "given"]
+
+
+class Projection(BaseModel):
+    """That the encoder sends mixtures of its kept channels (a 1x1 convolution), and which."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    outputs: int = Field(gt=0)
+    """How many mixtures are sent."""
+    method: ProjectionMethod
+    """How the matrix was found."""
+    digest: _Digest
+    """SHA-256 over the matrix (``projection.projection_digest``) before any ``adapted`` training."""
 
 
 class EncoderSpec(BaseModel):
@@ -54,19 +72,23 @@ class EncoderSpec(BaseModel):
     """Pixels; images are square."""
     cut: str = Field(min_length=1)
     channels: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
-    """The kept channels of the cut, in the order of the encoder's output."""
+    """The kept channels of the cut, in the order of the encoder's output, or of the projection's columns."""
     gathers: int = Field(default=0, ge=0)
     """How many gathers slicing could not avoid."""
     payload: Payload = Payload()
     noise_std: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Standard deviation of the Gaussian noise that is added to each value before it is quantised."""
+    projection: Projection | None = None
     adapted: Adapted | None = None
+    """Where there is a projection too, it was trained along."""
     salt: str = Field(pattern=r"^[0-9a-f]{32}$")
     weights: str | None = None
     """Where the weights were read on the machine that wrote this: not part of the digest, never shipped."""
     adapted_weights: str | None = None
     """Where the adapted weights lie: a path, ``read`` takes it from the spec file's folder if it is relative.
     Not part of the digest, never shipped."""
+    projection_weights: str | None = None
+    """Where the projection's matrix lies, in the same way; adapted weights hold it themselves."""
 
     @field_validator("payload", mode="before")
     @classmethod
@@ -84,17 +106,26 @@ class EncoderSpec(BaseModel):
     def _hint_of_something(self) -> Self:
         if self.adapted_weights is not None and self.adapted is None:
             raise ValueError("adapted_weights without adapted")
+        if self.projection_weights is not None and self.projection is None:
+            raise ValueError("projection_weights without projection")
         return self
 
     @property
+    def outputs(self) -> int:
+        """How many channels leave the device."""
+        return self.projection.outputs if self.projection else len(self.channels)
+
+    @property
     def digest(self) -> str:
-        """SHA-256 (hex) over the canonical JSON of all fields but ``weights`` and ``adapted_weights``."""
-        fields = self.model_dump(mode="json", exclude={"weights", "adapted_weights"})
+        """SHA-256 (hex) over the canonical JSON of all fields but those that say where files lie."""
+        # Specs from before there were projections keep their digest.
+        without = _FILES if self.projection else _FILES | {"projection"}
+        fields = self.model_dump(mode="json", exclude=set(without))
         return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def for_shipping(self) -> EncoderSpec:
         """The same spec without what belongs to this machine."""
-        return self.model_copy(update={"weights": None, "adapted_weights": None})
+        return self.model_copy(update=dict.fromkeys(_FILES))
 
     def document(self) -> dict[str, Any]:
         """The JSON form, without the document's header."""
@@ -108,11 +139,10 @@ class EncoderSpec(BaseModel):
     def read(cls, path: Path) -> EncoderSpec:
         """Read a spec. Raises ``InputError`` when the file is none, or of another schema version."""
         spec = cls.from_document(read_document(path, KIND), source=str(path))
-        if spec.adapted_weights is None:
-            return spec
+        beside = {"adapted_weights": spec.adapted_weights, "projection_weights": spec.projection_weights}
         # An absolute path stays what it is.
-        found = path.parent.resolve() / spec.adapted_weights
-        return spec.model_copy(update={"adapted_weights": str(found)})
+        found = {name: str(path.parent.resolve() / file) for name, file in beside.items() if file is not None}
+        return spec.model_copy(update=found)
 
     @classmethod
     def from_document(cls, document: dict[str, Any], *, source: str = "the spec") -> EncoderSpec:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from torch import fx
+from torch import Tensor, fx
 
 from ..errors import InputError
 from .backbones import Backbone
@@ -14,7 +14,8 @@ from .channel_moves import Channels
 from .costs import Costs, graph_costs
 from .cuts import cut_nodes, find_cut
 from .preprocessing import with_preprocessing
-from .slicing import slice_encoder, ungathered_order
+from .projection import add_projection
+from .slicing import slice_encoder, truncate, ungathered_order
 from .tracing import trace
 
 INPUT_SIZES = (8, 1024)
@@ -80,22 +81,47 @@ class Splitter:
         find_cut(self._traced, name)
         return next(cut for cut in self.cuts if cut.name == name)
 
-    def costs(self, cut: str, channels: Sequence[int]) -> Costs:
-        """What the encoder with these channels costs, preprocessing included."""
-        return graph_costs(self.graph(cut, channels)[0])
+    def costs(self, cut: str, channels: Sequence[int], *, outputs: int | None = None) -> Costs:
+        """What the encoder with these channels costs, preprocessing included.
+
+        ``outputs``: with a projection to so many; no matrix is needed for that.
+        """
+        return graph_costs(self.graph(cut, channels, projection=outputs)[0])
 
     def order(self, cut: str, channels: Sequence[int]) -> Channels:
         """The same channels in the order that the encoder gives without a gather."""
         return ungathered_order(self._traced, find_cut(self._traced, cut), channels)
 
-    def graph(self, cut: str, channels: Sequence[int]) -> tuple[fx.GraphModule, int]:
+    def graph(
+        self, cut: str, channels: Sequence[int], *, projection: Tensor | int | None = None
+    ) -> tuple[fx.GraphModule, int]:
         """The encoder's graph (uint8 images in, float32 features out) and the number of its gathers.
 
+        ``projection``: float32 (D', channels), or only D' for a graph of shapes.
+
         Raises:
-            InputError: no such cut, or channels that it does not have.
+            InputError: no such cut, channels that it does not have, or a projection of others.
         """
         sliced = slice_encoder(self._traced, find_cut(self._traced, cut), channels)
-        graph_module = with_preprocessing(
-            sliced.graph_module, mean=self.backbone.mean, std=self.backbone.std, input_size=self.input_size
-        )
+        graph_module = self._preprocessed(sliced.graph_module)
+        if projection is not None:
+            add_projection(graph_module, projection)
         return graph_module, sliced.gathers
+
+    def features_of(self, cuts: Sequence[str]) -> fx.GraphModule:
+        """One pass for several cuts: uint8 images (n, H, H, 3) -> {cut: float32 (n, C, h, w)}, all channels.
+
+        The keys are in the order of ``cuts``; what lies behind the last cut is not computed.
+
+        Raises:
+            InputError: no such cut, or none at all.
+        """
+        if not cuts:
+            raise InputError("there is no cut to compute features of", hint="name at least one")
+        nodes = {name: find_cut(self._traced, name) for name in cuts}
+        return self._preprocessed(truncate(self._traced, nodes))
+
+    def _preprocessed(self, graph_module: fx.GraphModule) -> fx.GraphModule:
+        return with_preprocessing(
+            graph_module, mean=self.backbone.mean, std=self.backbone.std, input_size=self.input_size
+        )

@@ -47,6 +47,7 @@ def export(
     out: Path,
     weights: str | None = None,
     adapted_weights: str | None = None,
+    projection_weights: str | None = None,
     allowed_code: Collection[str] = (),
     force: bool = False,
     seed: int = 0,
@@ -59,16 +60,20 @@ def export(
     same bytes.
 
     Raises:
-        InputError: ``subject`` is neither run nor spec, its weights or adapted weights are missing or others,
-            or ``out`` exists.
+        InputError: ``subject`` is neither run nor spec, its weights, adapted weights or projection are
+            missing or others, or ``out`` exists.
         NegativeResult: ONNX Runtime gives other values than torch.
     """
-    from ..encoders.encoder import build_encoder
+    from ..encoders.building import build_encoder
 
     spec, limits = read_subject(subject)
     with progress.task("export", _STEPS) as task, new_folder(out, force=force) as folder:
         encoder = build_encoder(
-            spec, weights=weights, adapted_weights=adapted_weights, allowed_code=allowed_code
+            spec,
+            weights=weights,
+            adapted_weights=adapted_weights,
+            projection_weights=projection_weights,
+            allowed_code=allowed_code,
         )
         task.advance(note="graph")
         written = write_onnx(encoder, folder / "encoder.onnx", seed=seed)
@@ -98,7 +103,8 @@ def export(
 def spec_inputs(spec: EncoderSpec) -> dict[str, str]:
     """The digests of what an export or a check was made from."""
     adapted = {} if spec.adapted is None else {"adapted_weights": spec.adapted.digest}
-    return {"spec": spec.digest, "weights": spec.weights_digest, **adapted}
+    projection = {} if spec.projection is None else {"projection_weights": spec.projection.digest}
+    return {"spec": spec.digest, "weights": spec.weights_digest, **adapted, **projection}
 
 
 def write_onnx(encoder: Encoder, path: Path, *, seed: int = 0) -> dict[str, Any]:

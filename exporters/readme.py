@@ -27,7 +27,7 @@ sent = {output}.tobytes()  # this may leave the device
 `selftest.npz` holds synthetic images{selftest_noise}, the `{output}` they must give{tolerance};
 row by row. `manifest.json` has the SHA-256 of every file, `encoder.json` what the encoder was built from.
 
-What stays secret: `encoder.json` and `encoder.onnx` say which channels were kept. Whoever holds the app's
+What stays secret: `encoder.json` and `encoder.onnx` say {secret}. Whoever holds the app's
 file has them, so do not count on their secrecy where the app is published.
 """
 
@@ -87,6 +87,7 @@ def artifact_readme(spec: EncoderSpec, feature_shape: tuple[int, int, int]) -> s
         noise_text=_NOISE_TEXT.format(noise_std=spec.noise_std) if noisy else "",
         feed='{"images": image, "noise": noise}' if noisy else '{"images": image}',
         payload_text=_payload_text(spec, sizes) if payload.quantised else "",
+        secret="how channels are mixed" if spec.projection else "which channels were kept",
         selftest_noise=" and noise" if noisy else "",
         tolerance=", which may differ by one step" if payload.quantised else " and the tolerance",
     )

@@ -29,6 +29,7 @@ def verify(
     *,
     weights: str | None = None,
     adapted_weights: str | None = None,
+    projection_weights: str | None = None,
     allowed_code: Collection[str] = (),
     without_torch: bool = False,
     progress: Progress = SILENT,
@@ -53,7 +54,9 @@ def verify(
         task.advance(note="parity")
         parity: dict[str, float] | str = "not_run"
         if spec is not None and session is not None and not findings and not without_torch:
-            parity, findings = _check_parity(spec, session, weights, adapted_weights, allowed_code)
+            parity, findings = _check_parity(
+                spec, session, weights, adapted_weights, projection_weights, allowed_code
+            )
         task.advance()
     return _result(artifact, opened.manifest, spec, parity, findings)
 
@@ -99,7 +102,7 @@ def _check_spec(artifact: Artifact) -> tuple[EncoderSpec | None, OrtEncoder | No
     told = {
         "digest": (spec.digest, manifest.spec_digest),
         "input size": (spec.input_size, manifest.input.shape[1]),
-        "number of channels": (len(spec.channels), manifest.feature_shape[0]),
+        "number of channels": (spec.outputs, manifest.feature_shape[0]),
         "payload": (spec.payload, manifest.payload),
         "noise_std": (spec.noise_std, manifest.noise_std),
     }
@@ -165,11 +168,18 @@ def _check_parity(
     session: OrtEncoder,
     weights: str | None,
     adapted_weights: str | None,
+    projection_weights: str | None,
     allowed_code: Collection[str],
 ) -> tuple[dict[str, float] | str, list[Finding]]:
-    from ..encoders.encoder import build_encoder
+    from ..encoders.building import build_encoder
 
-    encoder = build_encoder(spec, weights=weights, adapted_weights=adapted_weights, allowed_code=allowed_code)
+    encoder = build_encoder(
+        spec,
+        weights=weights,
+        adapted_weights=adapted_weights,
+        projection_weights=projection_weights,
+        allowed_code=allowed_code,
+    )
     images, noise = probes(
         spec.input_size, encoder.feature_shape if encoder.noise_std else None, seed=_PARITY_SEED
     )

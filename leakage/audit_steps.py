@@ -252,6 +252,7 @@ def describe(subject: AuditSubject) -> dict[str, Any]:
             "backbone": spec.backbone,
             "cut": spec.cut,
             "channels": len(spec.channels),
+            "projection": spec.projection.method if spec.projection else None,
             "payload_bits": spec.payload.bits,
             "payload_bytes": spec.payload.bytes(encoder.feature_shape),
             "adapted": spec.adapted.method if spec.adapted else None,
@@ -274,6 +275,11 @@ def warnings(
         found.append("the encoder adds no noise: no guarantee exists, only what these attacks recovered")
     elif reason := why_no_bound(subject, image_size):
         found.append(f"no bound on the error was computed: {reason}")
+    if subject.spec is not None and subject.spec.projection is not None:
+        found.append(
+            "the encoder sends a projection: no attacker here knows the backbone and seeks the matrix; "
+            "count on what those who know the weights recovered"
+        )
     if subject.torch_encoder is not None and subject.encoder.input_size > image_size:
         found.append(
             f"the encoder sees {subject.encoder.input_size} pixels, images are attacked at {image_size}: "

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .feature_modules import FeatureModule
 
 
+_MIXED = "the encoder sends a projection, in which all kept channels are mixed: there is no choice to find"
+
+
 class FeatureEncoder(Protocol):
     """What can be audited: an encoder in torch or in ONNX Runtime."""
 
@@ -54,7 +57,8 @@ class AuditSubject:
     """What is attacked, and what an attacker may know of it beside pairs.
 
     ``encoder`` is attacked as it is; ``torch_encoder``, ``backbone`` (all channels of the same cut) are what
-    white-box attackers hold, ``None`` where they cannot be had; ``reasons`` says why, by what is unknown.
+    white-box attackers hold, ``None`` where they cannot be had or, for the backbone of a projection, are of
+    no use to those attackers that there are; ``reasons`` says why, by what is unknown.
     """
 
     encoder: FeatureEncoder
@@ -71,6 +75,7 @@ class AuditSubject:
         encoder: FeatureEncoder | None = None,
         weights: str | None = None,
         adapted_weights: str | None = None,
+        projection_weights: str | None = None,
         allowed_code: Collection[str] = (),
     ) -> AuditSubject:
         """The encoder of a spec, rebuilt; or ``encoder``, what was exported of it.
@@ -81,8 +86,14 @@ class AuditSubject:
 
         try:
             rebuilt = build_encoder(
-                spec, weights=weights, adapted_weights=adapted_weights, allowed_code=allowed_code
+                spec,
+                weights=weights,
+                adapted_weights=adapted_weights,
+                projection_weights=projection_weights,
+                allowed_code=allowed_code,
             )
+            if spec.projection is not None:
+                return cls(encoder or rebuilt, rebuilt, None, spec, {"backbone": _MIXED})
             backbone = load_spec_backbone(spec, weights=weights, allowed_code=allowed_code)
             whole = make_encoder(Splitter(backbone, spec.input_size), cut=spec.cut)
         except InputError as error:
@@ -119,13 +130,14 @@ class AuditSubject:
             "captures": captures,
             "auxiliary": auxiliary,
         }
-        if self.torch_encoder is None or self.backbone is None:
+        if self.torch_encoder is None:
             return View(**common)  # type: ignore[arg-type]
         size, module = train.image_size, self.torch_encoder.graph_module
+        whole = self.backbone
         return View(
             **common,  # type: ignore[arg-type]
             weights=self.feature_map(size),
-            backbone=FeatureModule(self.backbone.graph_module, size, self.backbone.input_size),
+            backbone=FeatureModule(whole.graph_module, size, whole.input_size) if whole else None,
             family=lambda seed: untrained(module, size, self.encoder.input_size, seed=seed),
         )
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..artifacts import OrtEncoder, RunFolder, read_document, replace_file, write_document
 from ..device_profiles import DeviceProfile, LatencyPrediction
-from ..encoders import Encoder, EncoderSpec, make_encoder
+from ..encoders import Encoder, EncoderSpec, make_encoder, write_encoder
 from ..exporters import write_onnx
 from ..leakage import Leakage
 from ..progress import SILENT, Progress
@@ -95,7 +95,7 @@ def certify(
                 task.advance(note=record.candidate.cut)
                 if not violated:
                     exported.replace(run.export)
-                    encoder.spec.write(run.spec)
+                    write_encoder(encoder, run.spec)
                     if images:
                         kept.copy_images(run)
                     latency = profile.predict_latency_ms(encoder.costs)

@@ -136,7 +136,7 @@ def render_audit(
 
 def _encoder(encoder: Mapping[str, Any]) -> dict[str, Any]:
     """What was attacked, ``None`` for what is not known; of the channels only how many."""
-    names = ("backbone", "cut", "payload_bits", "payload_bytes", "adapted", "channels")
+    names = ("backbone", "cut", "payload_bits", "payload_bytes", "adapted", "channels", "projection")
     channels = encoder.get("channels")
     return {
         **dict.fromkeys(names),

@@ -125,7 +125,8 @@ def predict_latency(spec: EncoderSpec, device: str) -> dict[str, Any]:
         )
     splitter = Splitter(load_backbone(name, shapes_only=True), spec.input_size)
     profile = load_profile(device)
-    predicted = profile.predict_latency_ms(splitter.costs(spec.cut, spec.channels))
+    outputs = spec.projection.outputs if spec.projection else None
+    predicted = profile.predict_latency_ms(splitter.costs(spec.cut, spec.channels, outputs=outputs))
     return _predicted(predicted.ms, predicted.low, predicted.high, profile)
 
 
@@ -153,6 +154,7 @@ def audit_subject(
     image_size: int = 64,
     weights: str | None = None,
     adapted_weights: str | None = None,
+    projection_weights: str | None = None,
     allowed_code: Collection[str] = (),
     force: bool = False,
     seed: int = 0,
@@ -175,7 +177,11 @@ def audit_subject(
 
     chosen = _attacks(attacks)
     opened = open_subject(
-        subject, weights=weights, adapted_weights=adapted_weights, allowed_code=allowed_code
+        subject,
+        weights=weights,
+        adapted_weights=adapted_weights,
+        projection_weights=projection_weights,
+        allowed_code=allowed_code,
     )
     for attack in chosen or ():
         _check_can_run(attack, opened)
@@ -245,11 +251,14 @@ def _check_can_run(attack: Attack, subject: AuditSubject) -> None:
     """Raise ``InputError`` when the subject lacks what the attack must know, before anything is loaded."""
     from ..leakage import KNOWLEDGE
 
-    without_weights = {"weights", "backbone", "family"} if subject.torch_encoder is None else set()
-    missing = without_weights if subject.encoder.noise_std else without_weights | {"captures"}
+    rebuilt = subject.torch_encoder is not None
+    missing = {name for name in ("weights", "backbone", "family") if not rebuilt}
+    missing |= set() if subject.encoder.noise_std else {"captures"}
+    missing |= set() if subject.backbone else {"backbone"}
     for name in attack.knows:
         if name in missing:
-            hint = "leave it out" if name == "captures" else "give the backbone's weights with --weights"
+            nothing_to_give = rebuilt or name == "captures"
+            hint = "leave it out" if nothing_to_give else "give the backbone's weights with --weights"
             raise InputError(
                 f"{attack.name} cannot run: it needs to know {KNOWLEDGE[name]}, but "
                 f"{subject.why_unknown(name)}",

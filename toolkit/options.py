@@ -71,6 +71,10 @@ AdaptedWeights = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="The adapted encoder's weights, if they have moved."),
 ]
+ProjectionWeights = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="The projection's matrix, if it has moved."),
+]
 AllowCode = Annotated[
     list[str] | None,
     typer.Option(metavar="MODULE:FACTORY", help="Import this code of yours, which the spec names."),

@@ -263,6 +263,8 @@ def _pairs(document: Document) -> str:
 
 
 def _secrecy(document: Document) -> str:
+    if document["encoder"].get("projection"):
+        return "That the projection is secret protects little: whoever holds the app's file has it."
     text = "That the kept channels are secret protects little: whoever holds the app's file has them."
     for attack in document["attacks"]:
         found = attack["fit"].get("found")

@@ -18,6 +18,7 @@ def open_subject(
     *,
     weights: str | None = None,
     adapted_weights: str | None = None,
+    projection_weights: str | None = None,
     allowed_code: Collection[str] = (),
 ) -> AuditSubject:
     """The encoder of a run or a spec in torch; of an artifact the exported file itself.
@@ -34,9 +35,10 @@ def open_subject(
         encoder=Artifact.open(subject).session() if is_artifact(subject) else None,
         weights=weights,
         adapted_weights=adapted_weights,
+        projection_weights=projection_weights,
         allowed_code=allowed_code,
     )
-    if opened.torch_encoder is None and (weights or adapted_weights):
+    if opened.torch_encoder is None and (weights or adapted_weights or projection_weights):
         raise InputError(
             opened.why_unknown("weights"), hint="give the files that the artifact was made from, or none"
         )

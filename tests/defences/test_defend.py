@@ -12,7 +12,17 @@ import pytest
 from privynet.artifacts import read_document
 from privynet.data import DataSet
 from privynet.defences import Defences, defend, defend_encoder, features_std
-from privynet.encoders import Encoder, EncoderSpec, Payload, build_encoder
+from privynet.encoders import (
+    Encoder,
+    EncoderSpec,
+    Payload,
+    Splitter,
+    build_encoder,
+    load_backbone,
+    make_encoder,
+    parse_backbone,
+    write_encoder,
+)
 from privynet.errors import InputError
 from privynet.exporters import export
 
@@ -107,6 +117,28 @@ def test_a_defended_encoder_is_defended_further(spec: Path, tmp_path: Path) -> N
     first, second = (EncoderSpec.read(tmp_path / name / "encoder.json") for name in ("first", "second"))
     assert second.adapted == first.adapted and second.payload.bits == 2
     build_encoder(second)
+
+
+def test_a_projection_is_kept_beside_the_new_spec_and_trained_along(tmp_path: Path) -> None:
+    splitter = Splitter(load_backbone(parse_backbone("bundled")), 16)
+    matrix = np.random.default_rng(0).standard_normal((4, 12)).astype(np.float32)
+    projected = make_encoder(splitter, cut="blocks.2.2", channels=range(0, 48, 4), projection=matrix)
+    (tmp_path / "start").mkdir()
+    write_encoder(projected, tmp_path / "start" / "encoder.json")
+    run(tmp_path / "start" / "encoder.json", tmp_path / "noisy", noise_share=0.5)
+    noisy = build_encoder(EncoderSpec.read(tmp_path / "noisy" / "encoder.json"))
+    assert noisy.noise_std > 0 and noisy.feature_shape == (4, 8, 8)
+    assert noisy.projection is not None
+    np.testing.assert_array_equal(noisy.projection, matrix)
+    run(tmp_path / "noisy" / "encoder.json", tmp_path / "adapted", nopeek=1.0, steps=8)
+    adapted = build_encoder(EncoderSpec.read(tmp_path / "adapted" / "encoder.json"))
+    assert adapted.projection is not None and adapted.noise_std == noisy.noise_std
+    assert 0 < np.abs(adapted.projection - matrix).max() < 0.1
+    with pytest.raises(InputError, match="--projection-weights"):
+        (tmp_path / "noisy" / "encoder.safetensors").unlink()
+        run(tmp_path / "noisy" / "encoder.json", tmp_path / "out", payload_bits=8)
+    given = str(tmp_path / "start" / "encoder.safetensors")
+    run(tmp_path / "noisy" / "encoder.json", tmp_path / "out", payload_bits=8, projection_weights=given)
 
 
 def test_an_artifact_is_no_subject(spec: Path, tmp_path: Path) -> None:

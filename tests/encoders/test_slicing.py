@@ -101,6 +101,36 @@ def test_every_cut_whole_and_sliced_equals_the_backbone(text: str, images: np.nd
 
 
 @pytest.mark.parametrize("text", BACKBONES)
+def test_several_cuts_in_one_pass_equal_the_backbone(text: str, images: np.ndarray) -> None:
+    backbone = loaded(text)
+    splitter = Splitter(backbone, SIZE)
+    oracle = module_outputs(backbone, images)
+    asked = [cut.name for cut in splitter.cuts if cut.name in oracle][::-1]
+    with torch.inference_mode():
+        got = splitter.features_of(asked)(torch.from_numpy(images))
+    assert list(got) == asked and len(asked) >= 8
+    for name, features in got.items():
+        assert features.dtype == torch.float32
+        assert relative_error(features.numpy(), oracle[name].numpy()) <= TOLERANCE, name
+
+
+def test_what_lies_behind_the_last_cut_is_not_computed() -> None:
+    splitter = Splitter(load_backbone(parse_backbone("torchvision:resnet18"), shapes_only=True), SIZE)
+    cuts = splitter.cuts
+    several = splitter.features_of([cuts[4].name, cuts[1].name])
+    alone, _ = splitter.graph(cuts[4].name, range(cuts[4].channels))
+    assert {name for name, _ in several.named_parameters()} == {name for name, _ in alone.named_parameters()}
+
+
+def test_cuts_that_are_not_there_are_refused() -> None:
+    splitter = Splitter(load_backbone(parse_backbone("bundled"), shapes_only=True), SIZE)
+    with pytest.raises(InputError, match="nowhere"):
+        splitter.features_of([splitter.cuts[0].name, "nowhere"])
+    with pytest.raises(InputError, match="no cut"):
+        splitter.features_of([])
+
+
+@pytest.mark.parametrize("text", BACKBONES)
 def test_no_gather_where_weights_can_be_sliced(text: str) -> None:
     splitter = Splitter(load_backbone(parse_backbone(text), shapes_only=True), SIZE)
     draw = np.random.default_rng(2)

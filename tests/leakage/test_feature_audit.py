@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from privynet.artifacts import AuditFolder
 from privynet.data import DataSet, open_data
-from privynet.encoders import Splitter, load_backbone, make_encoder, parse_backbone
+from privynet.encoders import (
+    EncoderSpec,
+    Splitter,
+    load_backbone,
+    make_encoder,
+    parse_backbone,
+    write_encoder,
+)
 from privynet.errors import InputError, PrivynetError
 from privynet.leakage import ATTACKS, AuditResult, AuditSubject, FolderStore, Recogniser, audit
 
@@ -169,6 +176,25 @@ def test_every_attack_runs_on_a_real_encoder_and_the_secret_is_not_shown(
     unknown = next(entry for entry in document["attacks"] if entry["attack"] == "unknown-channels")
     assert "channels" not in unknown["fit"]
     assert 0 <= unknown["fit"]["found"] <= 1
+
+
+def test_a_projection_is_attacked_by_those_who_hold_it_and_there_are_no_channels_to_find(
+    quick: dict[str, Any], digits: DataSet, tmp_path: Path
+) -> None:
+    splitter = Splitter(load_backbone(parse_backbone("bundled")), 32)
+    cut = splitter.cuts[2]
+    matrix = np.random.default_rng(0).standard_normal((5, cut.channels)) / cut.channels**0.5
+    write_encoder(make_encoder(splitter, cut=cut.name, projection=matrix), tmp_path / "encoder.json")
+    subject = AuditSubject.of_spec(EncoderSpec.read(tmp_path / "encoder.json"))
+    asked = {**quick, "attacks": None, "budget_s": 2, "test_images": 20, "pairs": 60}
+    document = audit(subject, data=digits, control=False, **asked).document()
+    left_out = {entry["attack"]: entry["reason"] for entry in document["not_run"]}
+    assert left_out.keys() == {"averaging", "unknown-channels"}
+    assert "projection" in left_out["unknown-channels"]
+    likelihood = next(entry for entry in document["attacks"] if entry["attack"] == "likelihood")
+    assert likelihood["psnr_db"]["value"] > document["blind"]["psnr_db"]["value"] + 2
+    assert document["encoder"]["projection"] == "given" and document["encoder"]["feature_shape"][0] == 5
+    assert any("projection" in warning for warning in document["warnings"])
 
 
 def test_private_attributes_are_predicted_beside_chance_and_raw_images(

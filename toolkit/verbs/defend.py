@@ -18,6 +18,7 @@ from ..options import (
     Force,
     ImageSize,
     Json,
+    ProjectionWeights,
     Seed,
     SpecWeights,
     Where,
@@ -53,6 +54,7 @@ def defend(
     image_size: ImageSize = 64,
     weights: SpecWeights = None,
     adapted_weights: AdaptedWeights = None,
+    projection_weights: ProjectionWeights = None,
     allow_code: AllowCode = None,
     accelerator: Where = Accelerator.auto,
     force: Force = False,
@@ -62,7 +64,7 @@ def defend(
 ) -> None:
     """Change an encoder so that it leaks less: NoPeek, noise, fewer bits.
 
-    Writes a new spec, its adapted weights and what was measured. What an attacker still rebuilds is for
+    Writes a new spec, its own weights and what was measured. What an attacker still rebuilds is for
     audit to say.
     """
     screen = Screen(as_json=as_json, seed=seed)
@@ -82,6 +84,7 @@ def defend(
             image_size=image_size,
             weights=weights,
             adapted_weights=adapted_weights,
+            projection_weights=projection_weights,
             allowed_code=allow_code or (),
             accelerator=accelerator.value,
             force=force,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..console import Screen, table
-from ..options import AdaptedWeights, AllowCode, Debug, Force, Json, Seed, SpecWeights
+from ..options import AdaptedWeights, AllowCode, Debug, Force, Json, ProjectionWeights, Seed, SpecWeights
 from ..tables import findings_table
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def export(
     out: Annotated[Path, typer.Option(metavar="ARTIFACT", help="The new artifact folder.")],
     weights: SpecWeights = None,
     adapted_weights: AdaptedWeights = None,
+    projection_weights: ProjectionWeights = None,
     allow_code: AllowCode = None,
     force: Force = False,
     as_json: Json = False,
@@ -40,6 +41,7 @@ def export(
             out=out,
             weights=weights,
             adapted_weights=adapted_weights,
+            projection_weights=projection_weights,
             allowed_code=allow_code or (),
             force=force,
             seed=seed,

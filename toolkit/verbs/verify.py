@@ -8,7 +8,16 @@ import typer
 
 from ...errors import NegativeResult
 from ..console import Screen
-from ..options import AdaptedWeights, AllowCode, ArtifactPath, Debug, Json, Seed, SpecWeights
+from ..options import (
+    AdaptedWeights,
+    AllowCode,
+    ArtifactPath,
+    Debug,
+    Json,
+    ProjectionWeights,
+    Seed,
+    SpecWeights,
+)
 from .export import tables
 
 
@@ -16,6 +25,7 @@ def verify(
     artifact: ArtifactPath,
     weights: SpecWeights = None,
     adapted_weights: AdaptedWeights = None,
+    projection_weights: ProjectionWeights = None,
     allow_code: AllowCode = None,
     without_torch: Annotated[
         bool, typer.Option("--without-torch", help="Do not rebuild the encoder to compare with.")
@@ -36,6 +46,7 @@ def verify(
             artifact,
             weights=weights,
             adapted_weights=adapted_weights,
+            projection_weights=projection_weights,
             allowed_code=allow_code or (),
             without_torch=without_torch,
             progress=progress,

@@ -1,0 +1,67 @@
+"""The verbs take an encoder with a projection as any other: they find its matrix, or ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from privynet.encoders import (
+    EncoderSpec,
+    Splitter,
+    load_backbone,
+    make_encoder,
+    parse_backbone,
+    write_encoder,
+)
+from privynet.toolkit.flow import predict_latency
+
+from .conftest import Outcome
+
+Run = Callable[..., Outcome]
+OUTPUTS = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("projection")
+    splitter = Splitter(load_backbone(parse_backbone("bundled")), 16)
+    matrix = np.random.default_rng(0).standard_normal((OUTPUTS, splitter.cut("blocks.1.2").channels))
+    write_encoder(make_encoder(splitter, cut="blocks.1.2", projection=matrix), made / "encoder.json")
+    return made
+
+
+def test_from_the_spec_to_features_and_an_audit(
+    folder: Path, privynet: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert privynet("export", "encoder.json", "--out", "artifact").code == 0
+    shown = privynet("verify", "artifact")
+    assert shown.code == 2 and "--projection-weights" in shown.error
+    given = ("--projection-weights", "encoder.safetensors")
+    assert privynet("verify", "artifact", *given).code == 0
+    small = ("--split", "select", "--max-images", "5")
+    shards = privynet("encode", "artifact", "--data", "digits", *small, "--out", "shards", "--json")
+    assert shards.code == 0 and shards.json["n"] == 5
+    audit = ("--data", "digits", "--pairs", "60", "--test-images", "20", "--budget", "0.5", "--no-control")
+    shown = privynet("audit", "artifact", *given, *audit, "--attack", "unknown-channels")
+    assert shown.code == 2 and "unknown-channels cannot run" in shown.error and "projection" in shown.error
+    assert shown.error.endswith("leave it out")
+    shown = privynet("audit", "encoder.json", *audit, "--attack", "ridge", "--out", "audited", "--json")
+    assert shown.json["encoder"]["projection"] == "given"
+    page = (folder / "audited" / "report.html").read_text(encoding="utf-8")
+    assert "3 mixtures of them are sent (given)" in page and "That the projection is secret" in page
+    defended = privynet(
+        "defend", "encoder.json", "--data", "digits", "--payload-bits", "8", "--out", "defended"
+    )
+    assert defended.code == 0 and (folder / "defended" / "encoder.safetensors").is_file()
+    assert privynet("export", "defended/encoder.json", "--out", "smaller").code == 0
+
+
+def test_the_predicted_latency_counts_the_projection(folder: Path) -> None:
+    spec = EncoderSpec.read(folder / "encoder.json")
+    without = spec.model_copy(update={"projection": None, "projection_weights": None})
+    few, all_channels = (predict_latency(one, "raspberry-pi-zero-2w") for one in (spec, without))
+    assert few["value"] != all_channels["value"]
