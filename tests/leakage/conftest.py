@@ -1,8 +1,9 @@
-"""Smooth random images with labels, and pairs for encoders given as numpy functions."""
+"""Smooth random images with labels, pairs for encoders given as numpy functions, and budgets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,14 @@ def _smooth_images(n: int, size: int, seed: int) -> tuple[NDArray[np.uint8], NDA
     coarse[np.arange(n), :, :, labels] += 0.3
     zoomed = scipy.ndimage.zoom(coarse, (1, size / 4, size / 4, 1), order=1, grid_mode=True, mode="nearest")
     return np.rint(np.clip(zoomed, 0, 1) * 255).astype(np.uint8), labels.astype(np.int64)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def budgets_in_seconds_of_work() -> Iterator[None]:
+    """What an attack achieves in its seconds must not depend on what else the machine has to do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", time.process_time)
+        yield
 
 
 @pytest.fixture
