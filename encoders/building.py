@@ -17,7 +17,14 @@ from .adapted import read_adapted, write_adapted
 from .backbones import RANDOM, Backbone, load_backbone, parse_backbone
 from .encoder import Encoder
 from .payload import Payload
-from .projection import projection_digest, projection_matrix, read_projection, write_projection
+from .projection import (
+    Matrix,
+    check_projection,
+    projection_digest,
+    projection_matrix,
+    read_projection,
+    write_projection,
+)
 from .spec import EncoderSpec, Projection, ProjectionMethod, new_salt
 from .splitter import Splitter
 
@@ -73,14 +80,14 @@ def build_encoder(
     *,
     weights: str | None = None,
     adapted_weights: str | None = None,
-    projection_weights: str | None = None,
+    projection_weights: str | Matrix | None = None,
     allowed_code: Collection[str] = (),
 ) -> Encoder:
     """Rebuild the encoder of a spec; twice gives equal weights.
 
     ``weights``, ``adapted_weights`` and ``projection_weights`` say where these lie if not where the spec
-    says. ``allowed_code`` holds the ``module:factory`` names that may be imported: a document alone never
-    gets code imported.
+    says; the last may also be the matrix itself. ``allowed_code`` holds the ``module:factory`` names that may
+    be imported: a document alone never gets code imported.
 
     Raises:
         InputError: weights or a projection of another digest, or a spec that does not fit its backbone.
@@ -103,7 +110,7 @@ def _tensor(matrix: NDArray[np.float32] | None) -> Tensor | None:
 
 
 def _spec_matrix(
-    spec: EncoderSpec, adapted_weights: str | None, projection_weights: str | None
+    spec: EncoderSpec, adapted_weights: str | None, projection_weights: str | Matrix | None
 ) -> NDArray[np.float32] | None:
     """The matrix of a spec's projection; zeros where adapted weights are still to be put in their place."""
     if adapted_weights is not None and spec.adapted is None:
@@ -119,6 +126,8 @@ def _spec_matrix(
         return None
     if spec.adapted is not None:
         return np.zeros((spec.projection.outputs, len(spec.channels)), np.float32)
+    if isinstance(projection_weights, np.ndarray):
+        return check_projection(projection_weights, spec.projection, source="the projection")
     file = projection_weights or spec.projection_weights
     return read_projection(file, spec.projection, channels=len(spec.channels))
 

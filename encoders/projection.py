@@ -130,10 +130,18 @@ def read_projection(file: str | None, projection: Projection, *, channels: int) 
         raise InputError(
             f"the projection in {file} is {matrix.dtype} {matrix.shape}, not float32 {wanted}", hint=_HINT
         )
+    return check_projection(matrix, projection, source=f"the projection in {file}")
+
+
+def check_projection(matrix: Matrix, projection: Projection, *, source: str) -> Matrix:
+    """The matrix, if it is the one that a spec's projection names; ``source`` is what errors call it.
+
+    Raises:
+        InputError: it is another one.
+    """
     found = projection_digest(matrix)
     if found != projection.digest:
         raise InputError(
-            f"the projection in {file} has digest {found[:12]}…, the spec says {projection.digest[:12]}…",
-            hint=_HINT,
+            f"{source} has digest {found[:12]}…, the spec says {projection.digest[:12]}…", hint=_HINT
         )
     return projection_matrix(matrix)

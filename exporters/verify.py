@@ -17,6 +17,7 @@ from ..progress import SILENT, Progress
 from .agreement import TOLERANCE, compare
 from .export import spec_inputs
 from .probes import probes
+from .shipped_projection import shipped_projection
 
 _PARITY_SEED = 1
 """Other images than the export's own check has seen."""
@@ -36,8 +37,9 @@ def verify(
 ) -> dict[str, Any]:
     """Check an artifact and say what was found; ``findings`` is empty when it is sound.
 
-    A check runs only where those before it found nothing. With ``without_torch`` the encoder is not rebuilt
-    from its backbone, and ``parity`` is ``"not_run"``.
+    A check runs only where those before it found nothing. A projection's matrix is the one in the graph,
+    known by its digest in the spec, unless ``projection_weights`` is given. With ``without_torch`` the
+    encoder is not rebuilt from its backbone, and ``parity`` is ``"not_run"``.
 
     Raises:
         InputError: ``artifact`` is none, or the backbone's weights are not to be had.
@@ -54,8 +56,9 @@ def verify(
         task.advance(note="parity")
         parity: dict[str, float] | str = "not_run"
         if spec is not None and session is not None and not findings and not without_torch:
+            projection = projection_weights or shipped_projection(opened.model, spec)
             parity, findings = _check_parity(
-                spec, session, weights, adapted_weights, projection_weights, allowed_code
+                spec, session, weights, adapted_weights, projection, allowed_code
             )
         task.advance()
     return _result(artifact, opened.manifest, spec, parity, findings)
@@ -168,7 +171,7 @@ def _check_parity(
     session: OrtEncoder,
     weights: str | None,
     adapted_weights: str | None,
-    projection_weights: str | None,
+    projection_weights: str | NDArray[np.float32] | None,
     allowed_code: Collection[str],
 ) -> tuple[dict[str, float] | str, list[Finding]]:
     from ..encoders.building import build_encoder

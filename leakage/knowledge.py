@@ -75,7 +75,7 @@ class AuditSubject:
         encoder: FeatureEncoder | None = None,
         weights: str | None = None,
         adapted_weights: str | None = None,
-        projection_weights: str | None = None,
+        projection_weights: str | NDArray[np.float32] | None = None,
         allowed_code: Collection[str] = (),
     ) -> AuditSubject:
         """The encoder of a spec, rebuilt; or ``encoder``, what was exported of it.

@@ -28,14 +28,19 @@ def open_subject(
     are missing, or given and not the right ones, and ``NegativeResult`` when an artifact fails its check.
     """
     from ..artifacts import Artifact
+    from ..exporters.shipped_projection import shipped_projection
     from ..leakage import AuditSubject
 
+    spec = read_spec(subject)
+    artifact = Artifact.open(subject) if is_artifact(subject) else None
+    session = artifact.session() if artifact else None
+    shipped = shipped_projection(artifact.model, spec) if artifact else None
     opened = AuditSubject.of_spec(
-        read_spec(subject),
-        encoder=Artifact.open(subject).session() if is_artifact(subject) else None,
+        spec,
+        encoder=session,
         weights=weights,
         adapted_weights=adapted_weights,
-        projection_weights=projection_weights,
+        projection_weights=projection_weights or shipped,
         allowed_code=allowed_code,
     )
     if opened.torch_encoder is None and (weights or adapted_weights or projection_weights):
