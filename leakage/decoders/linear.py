@@ -57,13 +57,17 @@ class LinearReconstruction(nn.Module):
         self.weight = nn.Parameter(torch.zeros(shape), requires_grad=False)
 
     def forward(self, laid: Tensor) -> Tensor:
+        return self.reconstruct(laid, self.weight)
+
+    def reconstruct(self, laid: Tensor, weight: Tensor) -> Tensor:
+        """``forward`` with other coefficients (outputs, regressors), maybe of some of the channels only."""
         if not self.small:
             return laid.new_zeros(len(laid), 3, self.size, self.size)
         if self.whole:
-            blocks = functional.linear(laid.flatten(1), self.weight)[:, :, None, None]
+            blocks = functional.linear(laid.flatten(1), weight)[:, :, None, None]
         else:
-            weight = self.weight.view(len(self.weight), -1, self.kernel, self.kernel)
-            blocks = functional.conv2d(laid, weight, padding=self.kernel // 2)
+            kernels = weight.view(len(weight), -1, self.kernel, self.kernel)
+            blocks = functional.conv2d(laid, kernels, padding=self.kernel // 2)
         return functional.pixel_shuffle(blocks, self.block)[:, :, : self.size, : self.size]
 
     @property
@@ -82,7 +86,7 @@ class LinearReconstruction(nn.Module):
         """Floating-point operations of a fit to so many pairs, about."""
         return self._pair_flops * min(pairs, self.pairs_needed) + len(_RELATIVE_RIDGES) * self.inputs**3
 
-    def _rows(self, laid: Tensor, deviations: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, laid: Tensor, deviations: Tensor) -> tuple[Tensor, Tensor]:
         """Regressors (m, inputs) and pixels (m, outputs), one row a place."""
         if self.whole:
             inputs = laid.flatten(1)[:, :, None]
@@ -98,8 +102,8 @@ class LinearReconstruction(nn.Module):
         """Solve on ``train`` batches (laid features, deviations); the ridge is the best one on ``val``."""
         if not self.small:
             return
-        gram, cross = self._moments(train)
-        val_gram, val_cross = self._moments(val)
+        gram, cross = self.moments(train)
+        val_gram, val_cross = self.moments(val)
         scale = float(gram.diagonal().mean())
         if not scale > 0:
             return
@@ -120,12 +124,13 @@ class LinearReconstruction(nn.Module):
             weight = torch.cholesky_solve(cross, best)
             self.weight.data = weight.T.float().contiguous().to(self.weight.device)
 
-    def _moments(self, batches: Batches) -> tuple[Tensor, Tensor]:
+    def moments(self, batches: Batches) -> tuple[Tensor, Tensor]:
+        """Sums over the batches' rows: regressors by regressors, and regressors by pixels; float64."""
         inputs, outputs = self.weight.shape[1], self.weight.shape[0]
         gram = torch.zeros(inputs, inputs, dtype=torch.float64)
         cross = torch.zeros(inputs, outputs, dtype=torch.float64)
         for laid, deviations in batches():
-            x, y = self._rows(laid, deviations)
+            x, y = self.rows(laid, deviations)
             gram += (x.T @ x).cpu().double()
             cross += (x.T @ y).cpu().double()
         return gram, cross

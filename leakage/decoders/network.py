@@ -37,9 +37,12 @@ class InversionNetwork(nn.Module):
     width: int
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """Two convolutions added to what they are given, nothing at the start."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.width = width
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.second.weight)
@@ -84,7 +87,10 @@ def _exit(geometry: Geometry, width: int, block: int) -> nn.Sequential:
 
 
 class ResidualNetwork(InversionNetwork):
-    """Residual blocks on each grid, pixel shuffles between them."""
+    """Residual blocks on each grid, pixel shuffles between them.
+
+    ``entrance`` gives ``width`` channels on the entry grid, ``body`` takes them to the image.
+    """
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
@@ -92,17 +98,18 @@ class ResidualNetwork(InversionNetwork):
         finest = 80 if geometry.block == 4 else 64 if len(grids) == 1 else 48
         widths = [min(finest << left, _MAX_WIDTH) for left in reversed(range(len(grids)))]
         self.width = widths[0]
-        body = _entrance(geometry, widths[0])
+        self.entrance = _entrance(geometry, widths[0])
+        body = nn.Sequential()
         for position, grid in enumerate(grids):
             if position:
                 body.append(_Enlarge(widths[position - 1], widths[position], grid))
             for _ in range(2 if len(grids) == 1 else 1):
-                body.append(_Residual(widths[position]))
+                body.append(Residual(widths[position]))
         body.extend(_exit(geometry, widths[-1], geometry.block))
         self.body = body
 
     def forward(self, laid: Tensor) -> Tensor:
-        out: Tensor = self.body(laid)
+        out: Tensor = self.body(self.entrance(laid))
         return out
 
 
@@ -117,7 +124,7 @@ class SmallNetwork(InversionNetwork):
         self.width = 48 if geometry.entry >= 16 else 96 if geometry.entry >= 8 else 128
         block = -(-geometry.image_size // geometry.entry)
         self.body = _entrance(geometry, self.width)
-        self.body.append(_Residual(self.width))
+        self.body.append(Residual(self.width))
         self.body.extend(_exit(geometry, self.width, block))
 
     def forward(self, laid: Tensor) -> Tensor:
@@ -146,7 +153,7 @@ class _Context(nn.Module):
         inner = min(2 * width, _MAX_WIDTH)
         half = -(-side // 2)
         self.down = _Shrink(width, inner)
-        self.within = nn.Sequential(_Residual(inner))
+        self.within = nn.Sequential(Residual(inner))
         if half > _FEW_PLACES:
             self.within.append(_Context(inner, half))
         self.up = _Enlarge(inner, width, side)
@@ -177,7 +184,7 @@ class UNet(InversionNetwork):
                 body.append(_Enlarge(widths[position - 1], widths[position], grid))
             if not position:
                 body.append(_Context(widths[position], grid))
-            body.append(_Residual(widths[position]))
+            body.append(Residual(widths[position]))
         body.extend(_exit(geometry, widths[-1], geometry.block))
         self.body = body
 
