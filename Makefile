@@ -18,7 +18,7 @@ demo: $(INSTALLED)
 
 # A test process that dies ends the run: what a new one takes over, pytest-xdist may wait for without end.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --max-worker-restart 0
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --max-worker-restart 0
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -89,6 +89,11 @@ class RunFolder:
         return self.path / "reconstructions.npz"
 
     @property
+    def matrices(self) -> Path:
+        """The folder of trained projections."""
+        return self.path / "projections"
+
+    @property
     def cache(self) -> Path:
-        """The folder of features computed once per cut."""
+        """The folder of what may go when the search has ended."""
         return self.path / "cache"

@@ -1,58 +1,90 @@
-"""The last word on the best candidates: built, exported, and attacked once more."""
+"""The last word on the best candidates: built, exported, given heads anew, and attacked with all strength."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifacts import OrtEncoder, RunFolder, read_document, replace_file, write_document
+from ..artifacts import OrtEncoder, RunFolder, replace_file
+from ..data import Score
 from ..device_profiles import DeviceProfile, LatencyPrediction
-from ..encoders import Encoder, EncoderSpec, make_encoder, write_encoder
+from ..encoders import Encoder, write_encoder
 from ..exporters import write_onnx
-from ..leakage import Leakage
+from ..leakage import ATTACKS, AuditSubject, Leakage, View, attack_features, mean_image
 from ..progress import SILENT, Progress
-from .candidates import Judge
-from .features import write_array
-from .limits import Limits
-from .space import Candidate
-from .study import TrialRecord, privacy_metrics
+from .characterisation.features import write_array
+from .judge import Judge
+from .kept_certifications import KeptCertification
+from .limits import Limits, cost_metrics
+from .records import PRIVACY_METRICS, TrialRecord, distinct
 
-BUDGET = 4.0
-"""The attack has this many times the seconds of a trial, and another seed."""
+HEADS = 3
+"""Trained with different seeds; the utility is their mean."""
+STRONG_ATTACKS = ("ridge", "decoder-small", "decoder-residual", "decoder-unet", "likelihood-prior")
+"""Those of the audit that come out strongest, with pairs alone and with the encoder's weights; where the
+encoder adds noise, ``AVERAGING`` comes on top."""
+AVERAGING = "averaging"
 
-_KIND = "certification"
 _ATTACKED = ("attack-train", "attack-val", "select")
-_SHOWN = 4
+_SPLITS = ("head-train", *_ATTACKED)
+_CAPTURES = 8
+"""Of one scene, that an attacker averages where the encoder adds noise."""
+_SEED_OFFSET = 1
+"""Another seed than the trials'."""
 
 
 @dataclass(frozen=True)
 class Certified:
-    """A candidate that is inside every limit after it was built and attacked again."""
+    """A candidate as it is when built: ``utility`` and ``metrics`` are measured on the exported file.
+
+    ``metrics``: privacy loss at the upper end of its interval, ``latency_ms`` at that of its prediction.
+    ``heads``: each head's score.
+    """
 
     record: TrialRecord
-    encoder: Encoder
-    leakage: Mapping[str, Any]
-    """The document of the attack on the exported encoder."""
-    strongest: Mapping[str, Any]
-    """For each measure, the stronger of the trial's attack and the last one, as in an audit."""
-    metrics: dict[str, float]
+    encoder: Encoder = field(repr=False)
+    utility: Score
+    heads: tuple[float, ...]
+    leakage: Mapping[str, Any] = field(repr=False)
+    metrics: Mapping[str, float]
+    violated: tuple[str, ...]
+    violation: float
+    """The sum of all normalised violations."""
     latency: LatencyPrediction
+
+    def document(self) -> dict[str, Any]:
+        """What was predicted for it, and what was found."""
+        strongest = self.leakage["strongest"]
+        return {
+            "trial": self.record.number,
+            **self.record.candidate.document(),
+            "stage": self.record.stage,
+            "predicted": {name: asdict(estimate) for name, estimate in self.record.estimates.items()},
+            "utility": {**self.utility.document(), "heads": list(self.heads)},
+            "privacy_loss": strongest,
+            "metrics": dict(self.metrics),
+            "violated": list(self.violated),
+            "feasible": not self.violated,
+        }
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What certification found; the records of ``rejected`` hold the metrics that were measured in it."""
+    """What certification found: every candidate that was built, and the one that was chosen."""
 
-    chosen: Certified | None
-    rejected: tuple[TrialRecord, ...]
+    certified: tuple[Certified, ...]
+
+    @property
+    def chosen(self) -> Certified | None:
+        """The most accurate of those inside every limit, by the lower end of the accuracy's interval."""
+        inside = [one for one in self.certified if not one.violated]
+        return max(inside, key=lambda one: one.utility.ci95[0], default=None)
 
 
 def certify(
@@ -62,157 +94,227 @@ def certify(
     profile: DeviceProfile,
     limits: Limits,
     *,
+    count: int,
     images: bool,
     progress: Progress = SILENT,
 ) -> Outcome:
-    """Choose the most accurate feasible candidate that is still feasible when looked at more closely.
+    """Build the ``count`` most promising candidates and look at them as closely as can be.
 
-    Each is built with its weights and exported (parity with torch checked; the file's true size counts as
-    ``storage_kb``). What the exported file gives, in float32, is attacked with another seed and ``BUDGET``
-    times the seconds; the stronger of the two attacks counts. Finished attacks are kept in the run folder and
-    not repeated. Of the one that holds, the spec, the file and, with ``images``, some originals beside what
-    was rebuilt are written; where none holds, those of an earlier, shorter search are removed.
+    Each is exported (parity with torch checked); its storage is that of the exported file. What the file
+    gives is what heads are trained on, with ``HEADS`` seeds, and what ``STRONG_ATTACKS`` attack, each with a
+    trial's seconds. It counts as inside the limits when it is at the upper end of every interval. Where none
+    of them is, others are built until one is or none is left that could be (``_next``). What is finished is
+    kept in the run folder and not repeated. Of the chosen one the spec, the file and, with ``images``, some
+    originals beside what was rebuilt are written; where there is none, those of an earlier search are
+    removed.
     """
-    distinct = {record.candidate: record for record in records if record.feasible}
-    best = sorted(distinct.values(), key=lambda record: (-record.accuracy, record.metrics["r2"]))
-    rejected: list[TrialRecord] = []
-    # It takes its final name when it is chosen.
-    exported = run.export.with_name(f".{run.export.name}")
+    order = promising(records, limits)
+    certified: list[Certified] = []
+    with progress.task("certify", min(count, len(order))) as task:
+        left = order[count:]
+        for record in order[:count]:
+            certified.append(
+                _certify_one(run, record, judge, profile, limits, images=images, progress=progress)
+            )
+            task.advance(note=_note(certified[-1]))
+        while left and all(one.violated for one in certified):
+            record, hopeful = _next(left, certified, limits)
+            left.remove(record)
+            certified.append(
+                _certify_one(run, record, judge, profile, limits, images=images, progress=progress)
+            )
+            task.advance(note=_note(certified[-1]))
+            if not hopeful:
+                break
+    outcome = Outcome(tuple(certified))
+    _write_chosen(run, outcome.chosen, images=images)
+    return outcome
+
+
+def _note(one: Certified) -> str:
+    return f"{one.record.candidate.cut} {one.utility.value:.1%}"
+
+
+def _next(
+    left: Sequence[TrialRecord], certified: Sequence[Certified], limits: Limits
+) -> tuple[TrialRecord, bool]:
+    """The best candidate that holds if it leaks as much more than estimated as those certified at least did.
+
+    Or, where none of them would, the one that is nearest to it, and False.
+    """
+
+    def violation(record: TrialRecord) -> float:
+        expected = dict(record.metrics)
+        for metric, estimate in record.estimates.items():
+            if metric in PRIVACY_METRICS:
+                shifts = [one.metrics[metric] - one.record.estimates[metric].value for one in certified]
+                expected[metric] = estimate.value + min(shifts)
+        return limits.total_violation(expected)
+
+    hopeful = next((record for record in left if not violation(record)), None)
+    return (hopeful, True) if hopeful is not None else (min(left, key=violation), False)
+
+
+def promising(records: Sequence[TrialRecord], limits: Limits) -> list[TrialRecord]:
+    """The candidates worth building: those inside the limits first, each group by accuracy.
+
+    Those that break a limit only by the error of an estimate come after them.
+    """
+
+    def inside(record: TrialRecord) -> bool:
+        values = {name: estimate.value for name, estimate in record.estimates.items()}
+        return not limits.violated({**record.metrics, **values})
+
+    candidates = [
+        record for record in distinct(records) if record.evaluated and (record.feasible or inside(record))
+    ]
+    return sorted(candidates, key=lambda record: (not record.feasible, -record.accuracy, record.number))
+
+
+def _certify_one(
+    run: RunFolder,
+    record: TrialRecord,
+    judge: Judge,
+    profile: DeviceProfile,
+    limits: Limits,
+    *,
+    images: bool,
+    progress: Progress,
+) -> Certified:
+    kept = KeptCertification.of(run, record)
+    sending = judge.sending(record.candidate, progress=progress)
+    encoder = judge.build(record.candidate, sending, salt=kept.salt())
+    exported = run.export.with_name(f".{kept.document.stem}.onnx")
     try:
-        with progress.task("certify", len(best)) as task:
-            for record in best:
-                kept = _Kept.of(run, record.candidate)
-                encoder = _build(judge, record.candidate, kept, progress)
-                written = write_onnx(encoder, exported)
-                if not kept.fits(encoder):
-                    leakage = _attack(run, judge, encoder, exported, progress)
-                    kept.write(encoder, leakage, judge.originals() if images else None)
-                document = kept.leakage()
-                strongest = _stronger(record.leakage or {}, document)
-                metrics = {**record.metrics, "storage_kb": written["bytes"] / 1024}
-                metrics.update(privacy_metrics({"strongest": strongest}))
-                violated = limits.violated(metrics)
-                task.advance(note=record.candidate.cut)
-                if not violated:
-                    exported.replace(run.export)
-                    write_encoder(encoder, run.spec)
-                    if images:
-                        kept.copy_images(run)
-                    latency = profile.predict_latency_ms(encoder.costs)
-                    chosen = Certified(record, encoder, document, strongest, metrics, latency)
-                    return Outcome(chosen, tuple(rejected))
-                rejected.append(
-                    replace(
-                        record,
-                        metrics=metrics,
-                        violated=tuple(violated),
-                        violation=limits.total_violation(metrics),
-                    )
-                )
+        written = write_onnx(encoder, exported)
+        if not kept.fits(encoder):
+            _examine(run, kept, encoder, exported, judge, images=images, progress=progress)
+        exported.replace(kept.model)
     finally:
         exported.unlink(missing_ok=True)
-    for left in (run.export, run.spec, run.images):
-        left.unlink(missing_ok=True)
-    return Outcome(None, tuple(rejected))
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A finished certification in the run folder: its document, and some images."""
-
-    document: Path
-    images: Path
-
-    @classmethod
-    def of(cls, run: RunFolder, candidate: Candidate) -> _Kept:
-        folder = run.path / "certifications"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        text = json.dumps(candidate.document(), sort_keys=True)
-        name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return cls(folder / f"{name}.json", folder / f"{name}.npz")
-
-    def spec(self) -> EncoderSpec | None:
-        """The spec of the encoder that was attacked, where one was."""
-        if not self.document.exists():
-            return None
-        spec = read_document(self.document, _KIND)["spec"]
-        return EncoderSpec.from_document(spec, source=str(self.document))
-
-    def fits(self, encoder: Encoder) -> bool:
-        """Whether it is this very encoder that was attacked."""
-        spec = self.spec()
-        return spec is not None and spec.digest == encoder.digest
-
-    def leakage(self) -> dict[str, Any]:
-        """The attack's document."""
-        leakage: dict[str, Any] = read_document(self.document, _KIND)["leakage"]
-        return leakage
-
-    def write(self, encoder: Encoder, leakage: Leakage, originals: NDArray[np.uint8] | None) -> None:
-        """Keep an attack's outcome; the document comes last, so that with it all is there."""
-        if originals is not None:
-            with replace_file(self.images, private=True) as temporary:
-                np.savez(temporary, allow_pickle=False, **_pick_images(originals, leakage))
-        body = {"spec": encoder.spec.document(), "leakage": leakage.document()}
-        write_document(self.document, _KIND, body, private=True)
-
-    def copy_images(self, run: RunFolder) -> None:
-        """Give the run the images."""
-        with replace_file(run.images, private=True) as temporary:
-            shutil.copyfile(self.images, temporary)
-
-
-def _build(judge: Judge, candidate: Candidate, kept: _Kept, progress: Progress) -> Encoder:
-    """The candidate's encoder; with the salt, and so the digest, of one that was attacked before."""
-    before = kept.spec()
-    return make_encoder(
-        judge.space.splitters[candidate.backbone, candidate.input_size],
-        cut=candidate.cut,
-        channels=judge.channels(candidate, progress=progress),
-        salt=before.salt if before else None,
+    body = kept.read()
+    strongest = body["leakage"]["strongest"]
+    metrics = {**cost_metrics(encoder.costs, profile), "storage_kb": written["bytes"] / 1024}
+    metrics |= {metric: _upper(strongest[metric]) for metric in PRIVACY_METRICS if metric in strongest}
+    return Certified(
+        record=record,
+        encoder=encoder,
+        utility=Score(body["utility"]["value"], tuple(body["utility"]["ci95"]), body["utility"]["n"]),
+        heads=tuple(body["heads"]),
+        leakage=body["leakage"],
+        metrics=metrics,
+        violated=tuple(limits.violated(metrics)),
+        violation=limits.total_violation(metrics),
+        latency=profile.predict_latency_ms(encoder.costs),
     )
 
 
-def _attack(run: RunFolder, judge: Judge, encoder: Encoder, exported: Path, progress: Progress) -> Leakage:
-    """Attack what the exported file gives for the images, with another seed and a larger budget."""
+def _upper(score: Mapping[str, Any]) -> float:
+    return float(score["ci95"][1])
+
+
+def _examine(
+    run: RunFolder,
+    kept: KeptCertification,
+    encoder: Encoder,
+    exported: Path,
+    judge: Judge,
+    *,
+    images: bool,
+    progress: Progress,
+) -> None:
+    """Train heads on what the exported file gives, attack it, and keep what was found."""
     import torch
 
-    session = OrtEncoder.open(exported, digest=encoder.digest, threads=torch.get_num_threads())
-    folder = run.cache / "exported"
+    session = OrtEncoder.open(
+        exported,
+        digest=encoder.digest,
+        payload=encoder.payload,
+        noise_std=encoder.noise_std,
+        feature_shape=encoder.feature_shape,
+        threads=torch.get_num_threads(),
+    )
+    folder = run.cache / f"exported-{kept.document.stem}"
     shutil.rmtree(folder, ignore_errors=True)  # of a search that was killed
     folder.mkdir(mode=0o700)
+
+    def encode(name: str, captures: int) -> NDArray[np.float32]:
+        """What the file gives for a split's images, as the mean over so many captures."""
+        split, path = judge.store.splits[name], folder / f"{name}-{captures}.npy"
+        noise = np.random.default_rng((judge.seed, captures, _SPLITS.index(name)))
+
+        def batches() -> Iterator[NDArray[np.float32]]:
+            for batch in split.batches(encoder.input_size):
+                total = session.encode(batch, generator=noise)
+                for _ in range(captures - 1):
+                    total += session.encode(batch, generator=noise)
+                yield total / np.float32(captures)
+
+        with replace_file(path) as temporary, progress.task(f"encode {name}", len(split)) as task:
+            write_array(temporary, (len(split), *encoder.feature_shape), np.float32, batches(), task=task)
+        mapped: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped
+
     try:
-        features = {}
-        for name in _ATTACKED:
-            split, path = judge.store.splits[name], folder / f"{name}.npy"
-            batches = (session.encode(batch) for batch in split.batches(encoder.input_size))
-            with replace_file(path) as temporary, progress.task(f"encode {name}", len(split)) as task:
-                shape = (len(split), *encoder.feature_shape)
-                write_array(temporary, shape, np.float32, batches, task=task)
-            features[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        budget_s = BUDGET * judge.budget.attack_s
-        return judge.attack(features, budget_s=budget_s, seed=judge.seed + 1, progress=progress)
+        features = {name: encode(name, 1) for name in _SPLITS}
+        averaged = {name: encode(name, _CAPTURES) for name in _ATTACKED} if encoder.noise_std else None
+        seeds = range(judge.seed + _SEED_OFFSET, judge.seed + _SEED_OFFSET + HEADS)
+        hits = [judge.hits(features, seed=seed, progress=progress) for seed in seeds]
+        leakage = _attack(encoder, features, averaged, judge, progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    utility = Score.mean(np.mean(hits, axis=0), seed=judge.seed)
+    originals = judge.store.images("select") if images else None
+    kept.write(encoder, utility, [float(hit.mean()) for hit in hits], leakage, originals)
 
 
-def _stronger(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Of two leakage documents, the higher score of each measure."""
-    scores = [document["strongest"] for document in (one, other) if document]
-    return {
-        measure: max((s[measure] for s in scores), key=lambda score: score["value"]) for measure in scores[-1]
-    }
+def _attack(
+    encoder: Encoder,
+    features: Mapping[str, NDArray[Any]],
+    averaged: Mapping[str, NDArray[Any]] | None,
+    judge: Judge,
+    progress: Progress,
+) -> Leakage:
+    """The strong attacks on what the exported file gives; those that know the weights have torch's.
+
+    ``averaged``: the same as means over ``_CAPTURES`` captures, where there is noise to average.
+    """
+    train, val, test = (judge.pairs(features, name) for name in _ATTACKED)
+    captures = [judge.pairs(averaged, name) for name in _ATTACKED] if averaged else None
+    names = (*STRONG_ATTACKS, AVERAGING) if averaged else STRONG_ATTACKS
+    view = View(
+        train.features,
+        # Of other images than those observed: their own mean would be knowledge of them.
+        mean_image(val.images),
+        encoder.noise_std,
+        pairs=(train, val),
+        weights=AuditSubject(encoder, encoder).feature_map(train.image_size),
+        captures=(captures[0], captures[1]) if captures else None,
+    )
+    return attack_features(
+        view,
+        test,
+        attacks=[attack for attack in ATTACKS if attack.name in names],
+        averaged=captures[2].features if captures else None,
+        seed=judge.seed + _SEED_OFFSET,
+        budget_s=judge.budget.attack_s,
+        accelerator=judge.accelerator,
+        progress=progress,
+    )
 
 
-def _pick_images(originals: NDArray[np.uint8], leakage: Leakage) -> dict[str, NDArray[Any]]:
-    """The images that the attack rebuilt best, in the middle, and worst."""
-    psnr_db = leakage.strongest.image_scores.psnr_db
-    order = np.argsort(-psnr_db, kind="stable")
-    middle = max(0, len(order) // 2 - _SHOWN // 2)
-    chosen = np.unique(np.concatenate([order[:_SHOWN], order[middle : middle + _SHOWN], order[-_SHOWN:]]))
-    chosen = chosen[np.argsort(-psnr_db[chosen], kind="stable")]
-    return {
-        "originals": originals[chosen],
-        "reconstructions": leakage.reconstructions[chosen],
-        "psnr_db": psnr_db[chosen],
-    }
+def _write_chosen(run: RunFolder, chosen: Certified | None, *, images: bool) -> None:
+    """Give the run the chosen encoder's files, or take those of an earlier one away."""
+    for left in (run.export, run.spec, run.spec.with_suffix(".safetensors"), run.images):
+        left.unlink(missing_ok=True)
+    if chosen is None:
+        return
+    kept = KeptCertification.of(run, chosen.record)
+    for source, target, private in (
+        (kept.model, run.export, False),
+        (kept.images, run.images, True),
+    ):
+        if source.exists() and (images or target != run.images):
+            with replace_file(target, private=private) as temporary:
+                shutil.copyfile(source, temporary)
+    write_encoder(chosen.encoder, run.spec)

@@ -29,8 +29,8 @@ class Limit:
     source: Source
 
     def violation(self, value: float) -> float:
-        """(value - limit) / limit: feasible at 0 or less, comparable between metrics."""
-        return (value - self.limit) / (self.limit or 1.0)
+        """(value - limit) / |limit|: feasible at 0 or less, comparable between metrics."""
+        return (value - self.limit) / (abs(self.limit) or 1.0)
 
     def use(self, value: float) -> float:
         """The share of the limit that a value takes."""

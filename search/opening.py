@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -19,6 +20,7 @@ from .run_lock import locked
 
 _INSECURE_SECRET = bytes(32)
 _SECRET_KIND = "secret"
+_OWNER, _OWNER_KIND = "owner.json", "owner"
 
 
 @contextmanager
@@ -68,6 +70,17 @@ def read_secret(run: RunFolder, *, insecure: bool) -> bytes:
         return bytes.fromhex(read_document(run.secret, _SECRET_KIND)["secret"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{run.secret} holds no secret", hint="start over with --force") from error
+
+
+def read_owner(run: RunFolder) -> str:
+    """What the run's processes are called in a storage: a random name, which says nothing of the machine."""
+    path = run.path / _OWNER
+    if not path.exists():
+        write_document(path, _OWNER_KIND, {"owner": secrets.token_hex(8)})
+    owner = read_document(path, _OWNER_KIND).get("owner")
+    if not isinstance(owner, str) or not owner:
+        raise InputError(f"{path} names no owner", hint="remove it")
+    return owner
 
 
 def _is_run(out: Path) -> bool:

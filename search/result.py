@@ -8,9 +8,10 @@ from typing import Any
 
 from ..data import DataSet
 from ..device_profiles import DeviceProfile
-from .certification import Outcome
+from .certification import Certified, Outcome
 from .limits import Limits
-from .study import TrialRecord
+from .records import TrialRecord, distinct
+from .relaxing import relaxed
 
 RESULT_KIND = "search-result"
 
@@ -28,19 +29,21 @@ def result_document(
     device: DeviceProfile,
     backbones: Sequence[str],
     data: DataSet,
-    seconds: float,
+    seconds: Mapping[str, float],
     seed: int,
     inputs: Mapping[str, Any],
+    overview: Sequence[Mapping[str, Any]],
+    certify: int,
 ) -> dict[str, Any]:
-    """The keys of ``privynet search --json``, and what the report shows besides."""
-    chosen, rejected = outcome.chosen, {record.candidate: record for record in outcome.rejected}
-    distinct = list({record.candidate: record for record in records}.values())
-    # What was looked at more closely counts as it was found then.
-    judged = [rejected.get(record.candidate, record) for record in distinct]
-    feasible = sorted((r for r in judged if r.feasible), key=lambda record: -record.accuracy)
-    nearest = sorted(
-        (r for r in judged if not r.feasible), key=lambda record: (record.violation, record.number)
-    )
+    """The keys of ``privynet search --json``, and what the report shows besides.
+
+    ``seconds``: of the whole and of its parts. ``runners_up`` are candidates that were certified inside every
+    limit, then others that are estimated to be.
+    """
+    candidates = distinct(records)
+    certified = {one.record.candidate: one for one in outcome.certified}
+    chosen = outcome.chosen
+    stages = [record.stage for record in records if record.repeats is None]
     document: dict[str, Any] = {
         "seed": seed,
         "inputs": dict(inputs),
@@ -56,48 +59,100 @@ def result_document(
             "total": len(records),
             "pruned": sum(not record.evaluated for record in records),
             "evaluated": sum(record.evaluated for record in records),
-            "distinct": len(distinct),
+            "distinct": len(candidates),
             "feasible": sum(record.feasible for record in records),
-            "certified": 0 if chosen is None else 1,
-            "rejected": len(rejected),
+            "certified": sum(not one.violated for one in outcome.certified),
+            "rejected": sum(bool(one.violated) for one in outcome.certified),
+            "by_stage": {
+                stage: stages.count(stage) for stage in ("costs", "closed-form", "amortised", "trained")
+            },
         },
         "trial_table": [record.document() for record in records],
-        "wall_s": round(seconds, 1),
+        "certify": certify,
+        "certifications": [one.document() for one in outcome.certified],
+        "overview": list(overview),
+        "wall_s": {name: round(value, 1) for name, value in seconds.items()},
     }
     if chosen is None:
+        nearest = _nearest(candidates, certified)
         return document | {
             "encoder": None,
             "utility": None,
             "privacy_loss": None,
             "limits": limits.document(),
             "binding": _always_violated(nearest),
+            "relaxed": {},
             "runners_up": [],
-            "nearest": [record.document() for record in nearest[:_NEAREST]],
+            "nearest": nearest[:_NEAREST],
         }
     leakage = chosen.leakage
+    binding = limits.binding(chosen.metrics)
     return document | {
         "encoder": chosen.encoder.spec.document(),
         "encoder_digest": chosen.encoder.digest,
         "trial": chosen.record.number,
-        "utility": {**(chosen.record.utility or {}), "metric": METRIC},
-        "privacy_loss": chosen.strongest,
+        "utility": {**chosen.utility.document(), "heads": list(chosen.heads), "metric": METRIC},
+        "privacy_loss": leakage["strongest"],
         "blind": leakage["blind"],
         "label_only": leakage["label_only"],
         "attacks": leakage["attacks"],
         "limits": limits.document(chosen.metrics),
-        "metrics": chosen.metrics,
+        "metrics": dict(chosen.metrics),
         "predicted_ms": asdict(chosen.latency),
-        "binding": limits.binding(chosen.metrics),
-        "runners_up": [
-            record.document() for record in feasible if record.candidate != chosen.record.candidate
-        ][:_RUNNERS_UP],
+        "binding": binding,
+        "relaxed": relaxed(
+            [r for r in candidates if r.candidate not in certified],
+            limits,
+            binding,
+            now=chosen.utility.value,
+        ),
+        "runners_up": _runners_up(candidates, certified, chosen),
         "nearest": None,
     }
 
 
-def _always_violated(nearest: Sequence[TrialRecord]) -> list[str]:
+def _runners_up(
+    candidates: Sequence[TrialRecord], certified: Mapping[Any, Certified], chosen: Certified
+) -> list[dict[str, Any]]:
+    inside = sorted(
+        (one for one in certified.values() if not one.violated and one is not chosen),
+        key=lambda one: -one.utility.value,
+    )
+    others = sorted(
+        (record for record in candidates if record.feasible and record.candidate not in certified),
+        key=lambda record: -record.accuracy,
+    )
+    return [*(_as_found(one) for one in inside), *(record.document() for record in others)][:_RUNNERS_UP]
+
+
+def _nearest(candidates: Sequence[TrialRecord], certified: Mapping[Any, Certified]) -> list[dict[str, Any]]:
+    """What breaks a limit, the smallest violation first; what was certified counts as it was found then."""
+    rows = []
+    for record in candidates:
+        one = certified.get(record.candidate)
+        if one is not None:
+            rows.append((one.violation, record.number, _as_found(one)))
+        elif not record.feasible:
+            rows.append((record.violation, record.number, record.document()))
+    return [row for _, _, row in sorted(rows, key=lambda row: row[:2])]
+
+
+def _as_found(one: Certified) -> dict[str, Any]:
+    """The row of a trial, with what its certification found."""
+    return {
+        **one.record.document(),
+        "stage": "certified",
+        "metrics": dict(one.metrics),
+        "utility": one.utility.document(),
+        "feasible": not one.violated,
+        "violated": list(one.violated),
+    }
+
+
+def _always_violated(nearest: Sequence[Mapping[str, Any]]) -> list[str]:
     """The limits that every one of the nearest misses breaks, or else those that the nearest breaks."""
     if not nearest:
         return []
-    shared = set(nearest[0].violated).intersection(*(record.violated for record in nearest[:_NEAREST]))
-    return sorted(shared or nearest[0].violated)
+    first = set(nearest[0]["violated"])
+    shared = first.intersection(*(row["violated"] for row in nearest[:_NEAREST]))
+    return sorted(shared or first)

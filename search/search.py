@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import RunFolder, read_document, write_document
-from ..data import DataSet, open_data
-from ..device_profiles import DeviceProfile, load_profile
-from ..encoders import BackboneName, Splitter, load_backbone, parse_backbone
-from ..errors import InputError, unknown
+from ..encoders import BackboneName, parse_backbone
 from ..progress import SILENT, Progress
-from .candidates import Budget, Judge, check_classes, search_splits
-from .certification import certify
-from .features import FeatureStore
-from .limits import Limits, cost_metrics
-from .opening import backbone_identity, data_identity, device_identity, open_run, read_secret
+from .budget import Budget
+from .certification import certify as certify_best
+from .characterisation import Cache, FeatureStore
+from .evaluation import Evaluator
+from .judge import Judge
+from .opening import open_run, read_owner, read_secret
+from .overview import overview
+from .records import TrialRecord
+from .request import OpenSearch, SearchRequest
 from .result import RESULT_KIND, result_document
-from .space import Candidate, Space, input_sizes
-from .study import SAMPLERS, SearchStudy, TrialRecord, privacy_metrics
+from .space import Choices
+from .storage import Storage
+from .study import SearchStudy
+from .trial import run_trial
+from .trials import RunTrial, run_trials
+from .warm_start import warm_start as warm_start_parameters
+from .workers import run_workers
 
 if TYPE_CHECKING:
     import optuna
-
-MIN_TRAIN_IMAGES = 100
-MIN_ATTACK_PAIRS = 50
-MIN_IMAGE_SIZE = 16
-"""Pixels; smaller images have no structure for the attacks and for SSIM's window."""
-
-_MAX_SEED = 2**31 - 1
 
 
 def search(
@@ -47,6 +45,7 @@ def search(
     input_sizes: Sequence[int] = (),
     image_size: int = 64,
     train_images: int = 10_000,
+    select_images: int = 2_000,
     attack_pairs: int = 5_000,
     attack_budget_s: float = 30.0,
     seed: int = 0,
@@ -54,196 +53,165 @@ def search(
     insecure_fixed_secret: bool = False,
     force: bool = False,
     images: bool = True,
+    policies: Sequence[str] = (),
+    noise_shares: Sequence[float] = (),
+    payload_bits: Sequence[int] = (),
+    certify: int = 5,
+    warm_start: Path | None = None,
+    cache: Path | None = None,
+    storage: str | None = None,
+    study: str | None = None,
+    workers: int = 1,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Find the most accurate encoder within all limits and write it to ``out/encoder.json``.
 
-    ``trials`` is the study's total, trials that end before training included; ``timeout_s`` ends it earlier.
+    ``trials`` is the study's total, trials that end at their costs included; ``timeout_s`` ends it earlier.
     Interrupted, the same call goes on and loses at most the running trial. Utility and privacy loss are
-    measured on ``select``; ``test`` is not touched. The best candidates are built, exported and attacked once
-    more, longer, and the first that is still inside every limit is chosen. The result has the keys of the
-    command line's ``--json``; where nothing is feasible its ``encoder`` is None and ``nearest`` is filled.
+    measured on ``select``; ``test`` is not touched. A trial is looked at as closely as it is worth: costs,
+    closed forms, amortised networks, networks of its own (``Evaluator``). The ``certify`` best are then
+    built, exported and looked at once more, and the most accurate that is inside every limit then is chosen.
+    The result has the keys of the command line's ``--json``; where nothing is feasible its ``encoder`` is
+    None and ``nearest`` is filled.
+
+    ``policies``: how channels may be selected (default: all of ``POLICIES``). ``noise_shares``: of the
+    features' standard deviation, for noise that may be added (default: none). ``payload_bits``: 32, 8, 4
+    or 2 (default: 32). ``warm_start``: a finished run, whose best candidates are tried first. ``cache``: the
+    folder of what is computed once for a backbone and data (default: as ``Cache``).
+
+    Trials are run by as many processes as ``workers``; with one, in this one. They are kept in a journal in
+    ``out``, or in the database at the SQLAlchemy URL ``storage`` under the name ``study`` (default:
+    ``privynet``). Searches on several machines with one such URL share the trials: each ends when the study
+    has its total, and chooses for its own ``out``. No secret goes there: of a candidate with the policy
+    ``random`` only the policy and how many channels it keeps, so that on another machine, under another
+    secret, the same candidate keeps other channels.
 
     Raises:
         InputError: an unknown device, data source, backbone, sampler or metric; numbers out of range; a class
             with fewer than two training images; an ``out`` that exists and is not this search's, or in which
-            one is running.
+            one is running; a storage that cannot be reached; a study in it that is another search's.
+        PrivynetError: the storage fails while it works, or so does a worker.
     """
     started = time.perf_counter()
-    _check_numbers(trials, timeout_s, train_images, attack_pairs, attack_budget_s, seed)
-    if sampler not in SAMPLERS:
-        raise unknown("sampler", sampler, SAMPLERS)
-    profile = load_profile(device)
-    resolved = Limits.resolve(limits or {}, profile)
-    names = [parse_backbone(name) if isinstance(name, str) else name for name in backbones]
-    if not names:
-        raise InputError("no backbone", hint="name at least one with --backbone")
-    source = open_data(data, image_size=image_size, progress=progress)
-    if source.reference_size < MIN_IMAGE_SIZE:
-        raise InputError(
-            f"images of {source.reference_size} pixels are too small",
-            hint=f"allowed: {MIN_IMAGE_SIZE} or more",
-        )
-    budget = Budget(train_images=train_images, attack_pairs=attack_pairs, attack_s=attack_budget_s)
-    splits = search_splits(source, budget)
-    check_classes(source, splits["head-train"])
-    space = _make_space(names, input_sizes, source, progress)
-    identity = {
-        **device_identity(profile),
-        **data_identity(source),
-        "backbones": [backbone_identity(name) for name in names],
-        "weights_digests": [splitter.backbone.weights_digest for splitter in space.splitters.values()],
-        "input_sizes": [size for _, size in space.splitters],
-        "limits": resolved.document(),
-        "budget": asdict(budget),
-        "sampler": sampler,
-        "seed": seed,
-        "insecure_fixed_secret": insecure_fixed_secret,
-        "images": images,
-    }
-    with open_run(out, identity, force=force) as run:
-        study = SearchStudy(run.journal, resolved, sampler=sampler, seed=seed, trials=trials)
-        judge = Judge(
-            space,
-            FeatureStore(run.cache, splits, source, accelerator=accelerator),
-            budget=budget,
-            secret=read_secret(run, insecure=insecure_fixed_secret),
-            seed=seed,
-            accelerator=accelerator,
-        )
-        finished = _finished_result(run, study, trials)
+    request = SearchRequest(
+        device=device,
+        data=data,
+        backbones=tuple(parse_backbone(name) if isinstance(name, str) else name for name in backbones),
+        limits=dict(limits or {}),
+        trials=trials,
+        timeout_s=timeout_s,
+        sampler=sampler,
+        input_sizes=tuple(input_sizes),
+        image_size=image_size,
+        budget=Budget(
+            train_images=train_images,
+            attack_pairs=attack_pairs,
+            attack_s=attack_budget_s,
+            select_images=select_images,
+        ),
+        seed=seed,
+        accelerator=accelerator,
+        insecure_fixed_secret=insecure_fixed_secret,
+        images=images,
+        choices=Choices.of(policies, noise_shares, payload_bits),
+        certify=certify,
+        cache=cache,
+        storage=storage,
+        study=study,
+        workers=workers,
+    )
+    opened = OpenSearch.open(request, progress=progress)
+    first = warm_start_parameters(warm_start, opened.space, opened.backbones) if warm_start else []
+    # Before the run is made: a URL that leads nowhere leaves nothing behind.
+    reached = opened.reach()
+    with open_run(out, opened.identity, force=force) as run:
+        owner = read_owner(run)
+        shared = opened.study(reached or Storage.journal(run.journal, repair=True), owner=owner)
+        # This run is locked, so that whoever ran a trial for it is dead.
+        shared.claims.retry_of(owner if reached else "", died=True)
+        finished = _finished_result(run, shared, request)
         if finished is not None:
             return finished
-        _run_trials(study, space, judge, profile, trials=trials, timeout_s=timeout_s, progress=progress)
-        records = study.records()
-        outcome = certify(run, records, judge, profile, resolved, images=images, progress=progress)
+        shared.enqueue(first)
+        judge = make_judge(opened, run)
+        deadline = None if timeout_s is None else time.time() + timeout_s
+        if workers == 1:
+            run_trials(
+                shared,
+                trial_runner(opened, judge, shared, progress=progress),
+                trials=trials,
+                deadline=deadline,
+                progress=progress,
+            )
+        else:
+            run_workers(request, run.path, shared, owner=owner, deadline=deadline, progress=progress)
+        searched = time.perf_counter()
+        records = shared.records()
+        outcome = certify_best(
+            run,
+            records,
+            judge,
+            opened.profile,
+            opened.limits,
+            count=certify,
+            images=images,
+            progress=progress,
+        )
+        certified = time.perf_counter()
+        maps = overview(judge, records, progress=progress) if any(r.evaluated for r in records) else []
         document = result_document(
             records,
-            resolved,
+            opened.limits,
             outcome=outcome,
-            device=profile,
-            backbones=[name.architecture for name in names],
-            data=source,
-            seconds=time.perf_counter() - started,
+            device=opened.profile,
+            backbones=opened.backbones,
+            data=opened.data,
+            seconds={
+                "whole": time.perf_counter() - started,
+                "trials": searched - started,
+                "certification": certified - searched,
+                "overview": time.perf_counter() - certified,
+            },
             seed=seed,
-            inputs=identity,
+            inputs=opened.identity,
+            overview=maps,
+            certify=certify,
         )
         write_document(run.result, RESULT_KIND, document)
     return document
 
 
-def _check_numbers(
-    trials: int,
-    timeout_s: float | None,
-    train_images: int,
-    attack_pairs: int,
-    attack_budget_s: float,
-    seed: int,
-) -> None:
-    for name, value, least in (
-        ("trials", trials, 1),
-        ("training images", train_images, MIN_TRAIN_IMAGES),
-        ("attack pairs", attack_pairs, MIN_ATTACK_PAIRS),
-    ):
-        if value < least:
-            raise InputError(f"{value} {name} are too few", hint=f"allowed: {least} or more")
-    for name, seconds in (("timeout", timeout_s), ("attack budget", attack_budget_s)):
-        if seconds is not None and not 0 < seconds < float("inf"):
-            raise InputError(
-                f"{name} of {seconds:g} s is out of range", hint="allowed: more than zero seconds"
-            )
-    if not 0 <= seed <= _MAX_SEED:
-        raise InputError(f"seed {seed} is out of range", hint=f"allowed: 0 to {_MAX_SEED}")
-
-
-def _make_space(
-    names: Sequence[BackboneName], sizes: Sequence[int], source: DataSet, progress: Progress
-) -> Space:
-    splitters: dict[tuple[int, int], Splitter] = {}
-    with progress.task("backbones", len(names)) as task:
-        for index, name in enumerate(names):
-            backbone = load_backbone(name)
-            for size in input_sizes(sizes, backbone.native_size, source.reference_size):
-                splitters[index, size] = Splitter(backbone, size)
-                # Listing them now finds a backbone without a cut before anything is written.
-                _ = splitters[index, size].cuts
-            task.advance(note=name.architecture)
-    return Space(splitters)
-
-
-def _finished_result(run: RunFolder, study: SearchStudy, trials: int) -> dict[str, Any] | None:
-    """The result that the run already has, where no trial is left to do."""
-    if not run.result.exists() or len(study.records()) < trials:
-        return None
-    return read_document(run.result, RESULT_KIND)
-
-
-def _run_trials(
-    study: SearchStudy,
-    space: Space,
-    judge: Judge,
-    profile: DeviceProfile,
-    *,
-    trials: int,
-    timeout_s: float | None,
-    progress: Progress,
-) -> None:
-    started = time.perf_counter()
-    records = {record.candidate: record for record in study.records()}
-    done = len(study.records())
-    with progress.task("trials", trials) as task:
-        task.advance(min(done, trials), note=_best_note(records.values()))
-        while done < trials and (timeout_s is None or time.perf_counter() - started < timeout_s):
-            trial = study.ask()
-            try:
-                record = _run_trial(trial, study, space, judge, profile, records, progress)
-            except Exception:
-                # Left running, it would be the first thing that every resumed search runs into again.
-                study.fail(trial)
-                raise
-            records[record.candidate] = record
-            done += 1
-            task.advance(note=_best_note(records.values()))
-
-
-def _run_trial(
-    trial: optuna.Trial,
-    study: SearchStudy,
-    space: Space,
-    judge: Judge,
-    profile: DeviceProfile,
-    known: Mapping[Candidate, TrialRecord],
-    progress: Progress,
-) -> TrialRecord:
-    candidate = space.suggest(trial)
-    shape = space.shape(candidate)
-    splitter = space.splitters[candidate.backbone, candidate.input_size]
-    if candidate in known:
-        return study.repeat(trial, known[candidate])
-    # Costs depend on how many channels are kept and, next to branches, a little on which: the first ones
-    # stand for all until the policy has chosen.
-    metrics = cost_metrics(splitter.costs(candidate.cut, range(candidate.channels)), profile)
-    if not study.limits.violated(metrics):
-        channels = judge.channels(candidate, progress=progress)
-        metrics = cost_metrics(splitter.costs(candidate.cut, channels), profile)
-    if study.limits.violated(metrics):
-        return study.prune(trial, candidate, shape, metrics)
-    judgement = judge.judge(candidate, channels, progress=progress)
-    leakage = judgement.leakage.document()
-    return study.finish(
-        trial,
-        candidate,
-        shape,
-        {**metrics, **privacy_metrics(leakage)},
-        utility=judgement.utility.document(),
-        leakage=leakage,
-        seconds=judgement.seconds,
+def make_judge(opened: OpenSearch, run: RunFolder) -> Judge:
+    """What judges candidates, with the run's secret and the cache of what is known of their backbones."""
+    request = opened.request
+    store = FeatureStore(Cache(request.cache), opened.splits, opened.data, accelerator=request.accelerator)
+    return Judge(
+        opened.space,
+        store,
+        budget=request.budget,
+        secret=read_secret(run, insecure=request.insecure_fixed_secret),
+        seed=request.seed,
+        accelerator=request.accelerator,
+        matrices=run.matrices,
     )
 
 
-def _best_note(records: Iterable[TrialRecord]) -> str:
-    feasible = [record for record in records if record.feasible]
-    if not feasible:
-        return "nothing feasible yet"
-    best = max(feasible, key=lambda record: record.accuracy)
-    return f"best {best.accuracy:.1%}, r2 {best.metrics['r2']:.2f}"
+def trial_runner(
+    opened: OpenSearch, judge: Judge, study: SearchStudy, *, progress: Progress = SILENT
+) -> RunTrial:
+    """What runs one trial of the study."""
+    evaluator = Evaluator(judge, opened.limits)
+
+    def run(trial: optuna.Trial) -> TrialRecord:
+        return run_trial(trial, study, judge, evaluator, opened.profile, progress=progress)
+
+    return run
+
+
+def _finished_result(run: RunFolder, study: SearchStudy, request: SearchRequest) -> dict[str, Any] | None:
+    """The result that the run already has, where no trial is left to do and as many were certified."""
+    if not run.result.exists() or len(study.records()) < request.trials:
+        return None
+    result = read_document(run.result, RESULT_KIND)
+    same = (result["certify"], result["trials"]["total"]) == (request.certify, len(study.records()))
+    return result if same else None

@@ -1,42 +1,105 @@
-"""What a search chooses from: backbone, input size, cut, number of channels and how they are selected."""
+"""What a search chooses from: backbone, input size, cut, channels, how they are selected and sent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from ..encoders import Splitter
+from ..errors import InputError, unknown
+from .policies import POLICIES
 
 if TYPE_CHECKING:
     import optuna
 
-POLICIES = ("fisher", "random")
-"""Fisher's discriminant on the training features; at random under a secret."""
-
 IMAGENET_UPSCALING = 2
+
+PAYLOAD_BITS = (32, 8, 4, 2)
+
+_STRENGTHS = 5
+"""Of each policy's parameter, evenly spaced between its bounds: fewer points that differ say more."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One point: ``backbone`` is its place in the search's list, ``channels`` how many are kept."""
+    """One point: ``backbone`` is its place in the search's list, ``channels`` how many are sent.
+
+    ``strength``: the policy's first parameter, 0 for one without. ``noise``: the noise's share of the
+    features' standard deviation. ``bits``: of each value that is sent.
+    """
 
     backbone: int
     input_size: int
     cut: str
     channels: int
     policy: str
+    strength: float = 0.0
+    noise: float = 0.0
+    bits: int = 32
+
+    @property
+    def site(self) -> tuple[int, int, str]:
+        """Where it is cut: backbone, input size and cut."""
+        return self.backbone, self.input_size, self.cut
+
+    @property
+    def kind(self) -> Literal["kept", "projection", "adversarial"]:
+        """What it sends: channels as they are, or mixtures of them."""
+        if self.policy == "projection":
+            return "projection"
+        return "adversarial" if self.policy == "adversarial" else "kept"
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What of the space a user may narrow or widen.
+
+    Raises:
+        InputError: nothing to choose from, an unknown policy, noise below 0, or bits that no payload has.
+    """
+
+    policies: tuple[str, ...] = tuple(POLICIES)
+    noises: tuple[float, ...] = (0.0,)
+    bits: tuple[int, ...] = (32,)
+
+    def __post_init__(self) -> None:
+        for name, values in (("policy", self.policies), ("noise", self.noises), ("bits", self.bits)):
+            if not values:
+                raise InputError(f"no {name} to choose from", hint="name at least one")
+        for policy in self.policies:
+            if policy not in POLICIES:
+                raise unknown("policy", policy, POLICIES)
+        for noise in self.noises:
+            if not 0 <= noise < float("inf"):
+                raise InputError(f"a noise share of {noise:g} is out of range", hint="allowed: 0 or more")
+        for bits in self.bits:
+            if bits not in PAYLOAD_BITS:
+                allowed = ", ".join(map(str, PAYLOAD_BITS))
+                raise InputError(f"a payload of {bits} bits is not possible", hint=f"allowed: {allowed}")
+
+    @classmethod
+    def of(cls, policies: Sequence[str], noises: Sequence[float], bits: Sequence[int]) -> Choices:
+        """With what was left empty as it is by default."""
+        given: dict[str, Any] = {"policies": policies, "noises": noises, "bits": bits}
+        return replace(cls(), **{name: tuple(values) for name, values in given.items() if values})
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {name: list(values) for name, values in asdict(self).items()}
+
+
 class Space:
     """The candidates over some splitters, keyed by (place of the backbone, input size)."""
 
-    def __init__(self, splitters: Mapping[tuple[int, int], Splitter]) -> None:
-        self.splitters = splitters
+    def __init__(self, splitters: Mapping[tuple[int, int], Splitter], choices: Choices | None = None) -> None:
+        self.splitters, self.choices = splitters, choices or Choices()
         self._sites = sorted(splitters)
 
     def suggest(self, trial: optuna.Trial) -> Candidate:
@@ -46,19 +109,71 @@ class Space:
         backbone, input_size = self._sites[names.index(chosen)]
         cuts = self.splitters[backbone, input_size].cuts
         cut = cuts[trial.suggest_int(f"cut:{chosen}", 0, len(cuts) - 1)]
-        counts = channel_counts(max(cut.channels for cut in cuts))
-        exponent = trial.suggest_int(f"channels:{chosen}", 0, len(counts) - 1)
-        policy = trial.suggest_categorical("policy", POLICIES)
-        count = min(counts[exponent], cut.channels)
-        # With all channels kept there is nothing to select, and the policies are one point.
+        # A parameter for each width: the same one must have the same range in every trial.
+        counts = channel_counts(cut.channels)
+        count = counts[trial.suggest_int(f"channels of {cut.channels}", 0, len(counts) - 1)]
+        policy = str(_suggest(trial, "policy", self.choices.policies))
+        strength = float(_suggest(trial, f"strength:{policy}", strengths(policy)))
+        if count == cut.channels:
+            # With all channels kept there is nothing to select, and the policies are one point.
+            policy, strength = "fisher", 0.0
         return Candidate(
-            backbone, input_size, cut.name, count, POLICIES[0] if count == cut.channels else policy
+            backbone,
+            input_size,
+            cut.name,
+            count,
+            policy,
+            strength,
+            noise=float(_suggest(trial, "noise", self.choices.noises)),
+            bits=int(_suggest(trial, "bits", self.choices.bits)),
         )
+
+    def parameters(self, candidate: Candidate) -> dict[str, Any] | None:
+        """What ``suggest`` would have to draw to give the candidate; ``None`` where the space lacks it."""
+        site = candidate.backbone, candidate.input_size
+        if site not in self.splitters:
+            return None
+        chosen = f"{candidate.backbone}@{candidate.input_size}"
+        cuts = self.splitters[site].cuts
+        cut = next((cut for cut in cuts if cut.name == candidate.cut), None)
+        if cut is None or not 1 <= candidate.channels <= cut.channels:
+            return None
+        counts = channel_counts(cut.channels)
+        policy, strength = candidate.policy, candidate.strength
+        if candidate.channels == cut.channels:
+            policy, strength = self.choices.policies[0], strengths(self.choices.policies[0])[0]
+        known = candidate.channels in counts and policy in self.choices.policies
+        known = known and strength in strengths(policy)
+        if not known or candidate.noise not in self.choices.noises or candidate.bits not in self.choices.bits:
+            return None
+        return {
+            "backbone": chosen,
+            f"cut:{chosen}": cut.index,
+            f"channels of {cut.channels}": counts.index(candidate.channels),
+            "policy": policy,
+            f"strength:{policy}": strength,
+            "noise": candidate.noise,
+            "bits": candidate.bits,
+        }
 
     def shape(self, candidate: Candidate) -> tuple[int, int, int]:
         """(channels, height, width) of what the candidate's encoder sends."""
         _, height, width = self.splitters[candidate.backbone, candidate.input_size].cut(candidate.cut).shape
         return candidate.channels, height, width
+
+
+def strengths(policy: str) -> tuple[float, ...]:
+    """The values of a policy's first parameter that are tried; 0 alone for a policy without."""
+    if not POLICIES[policy].parameters:
+        return (0.0,)
+    parameter = POLICIES[policy].parameters[0]
+    space = np.geomspace if parameter.log else np.linspace
+    return tuple(float(f"{value:.2g}") for value in space(parameter.low, parameter.high, _STRENGTHS))
+
+
+def _suggest(trial: optuna.Trial, name: str, values: Sequence[Any]) -> Any:
+    """One of the values; a choice of one is none, and stays out of the study."""
+    return trial.suggest_categorical(name, values) if len(values) > 1 else values[0]
 
 
 def channel_counts(available: int) -> tuple[int, ...]:

@@ -1,26 +1,27 @@
-"""The Optuna study of a search: one journal file, normalised named constraints, resumable."""
+"""The Optuna study of a search: normalised named constraints, resumable, open to many processes."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import LOCK_FILE_SUFFIX
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from ..device_profiles import METRICS
-from ..errors import PrivynetError, unknown
+from ..errors import unknown
+from .claims import FINISHED, Claims
 from .limits import Limits
+from .records import ACCURACY, Evaluation, TrialRecord
 from .space import Candidate
+from .storage import DEFAULT_STUDY, Storage
 
-NAME = "privynet"
+BEAT_S, GRACE_S = 10.0, 60.0
+
+_OVER = (*FINISHED, TrialState.FAIL)
+_CONSTRAINTS = "constraints"
 
 _GENERATIONS = 4
 """At least so many for ``nsga2``; the first is drawn at random."""
@@ -38,208 +39,167 @@ SAMPLERS = tuple(_SAMPLERS)
 _SEED_STRIDE = 1_000_003
 
 
-@dataclass(frozen=True)
-class TrialRecord:
-    """A finished trial. Scores and leakage documents are None where the trial ended before training."""
-
-    number: int
-    candidate: Candidate
-    shape: tuple[int, int, int]
-    metrics: dict[str, float]
-    utility: dict[str, Any] | None
-    leakage: dict[str, Any] | None
-    violated: tuple[str, ...]
-    violation: float
-    """The sum of all normalised violations."""
-    seconds: dict[str, float]
-
-    @property
-    def evaluated(self) -> bool:
-        """Whether networks were trained for it."""
-        return self.utility is not None
-
-    @property
-    def accuracy(self) -> float:
-        """The head's score; 0 where none was trained."""
-        return float(self.utility["value"]) if self.utility is not None else 0.0
-
-    @property
-    def feasible(self) -> bool:
-        """Evaluated, and inside every limit."""
-        return self.evaluated and not self.violated
-
-    def document(self) -> dict[str, Any]:
-        """The row of the trial table."""
-        return {
-            "number": self.number,
-            "state": "evaluated" if self.evaluated else "pruned",
-            **self.candidate.document(),
-            "shape": list(self.shape),
-            "metrics": self.metrics,
-            "utility": self.utility,
-            "feasible": self.feasible,
-            "violated": list(self.violated),
-            "seconds": self.seconds,
-        }
-
-
 class SearchStudy:
-    """Asks for candidates and records what was found, in the run folder's journal.
-
-    ``trials`` are planned in all. The run must be locked: what a killed search left half-written is repaired.
+    """Asks for candidates and records what was found.
 
     Raises:
-        InputError: an unknown sampler.
-        PrivynetError: the journal cannot be read or written.
+        InputError: an unknown sampler; a study with this name that is another search's.
+        PrivynetError: the storage cannot be read or written.
+
+    Args:
+        storage: Where the study is kept.
+        identity: What the search depends on; a study of another is refused.
+        trials: So many are planned in all.
+        name: The study's, in its storage.
+        owner: Names this process in the storage; see ``Claims``.
+        beat_s: How often a process shows that it lives, where others share the storage.
+        grace_s: After so long without that, its trial is run again.
     """
 
-    def __init__(self, journal: Path, limits: Limits, *, sampler: str, seed: int, trials: int) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        limits: Limits,
+        *,
+        identity: Mapping[str, Any],
+        sampler: str,
+        seed: int,
+        trials: int,
+        name: str = DEFAULT_STUDY,
+        owner: str = "",
+        beat_s: float = BEAT_S,
+        grace_s: float = GRACE_S,
+    ) -> None:
         if sampler not in _SAMPLERS:
             raise unknown("sampler", sampler, SAMPLERS)
         logging.getLogger("optuna").setLevel(logging.ERROR)
-        self.limits = limits
-        try:
-            repair_journal(journal)
-            storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
-            self._study = optuna.create_study(
-                storage=storage, study_name=NAME, directions=["maximize", "minimize"], load_if_exists=True
-            )
-            self._requeue_interrupted()
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise PrivynetError(f"the study in {journal} cannot be opened: {error}") from error
-        # A resumed study must not draw again what it drew before.
-        self._study.sampler = _SAMPLERS[sampler](
-            seed + _SEED_STRIDE * len(self._study.get_trials(deepcopy=False)), trials
-        )
+        self.storage, self.limits = storage, limits
+        self._study = storage.open_study(name, identity)
+        self._sampler, self._seed, self._planned = sampler, seed, trials
+        self._study.sampler = self._sampler_of(0)
+        # A Gaussian process would fit each mirrored constraint once more, and trust it twice.
+        self._mirrored = sampler != "gp"
+        beat = beat_s if storage.shared else None
+        self.claims = Claims(self._study, owner=owner, beat_s=beat, grace_s=grace_s)
+        self._records: dict[int, TrialRecord] = {}
+        self._by_candidate: dict[Candidate, TrialRecord] = {}
 
-    def ask(self) -> optuna.Trial:
-        """A new trial, or the one that an interruption cost."""
-        return self._study.ask()
+    def ask(self, total: int) -> optuna.Trial | None:
+        """A trial to run; ``None`` while as many as ``total`` are finished or running somewhere.
+
+        What is drawn for a trial follows from the seed, the trial's number and what was finished before: no
+        two processes draw the same, and a resumed study draws nothing again.
+        """
+        trial = self.claims.claim(total)
+        if trial is not None:
+            self._study.sampler = self._sampler_of(trial.number)
+        return trial
+
+    def enqueue(self, every: Sequence[Mapping[str, Any]]) -> None:
+        """Have these parameters tried before any others, each once in the study's life."""
+        for parameters in every:
+            self._study.enqueue_trial(dict(parameters), skip_if_exists=True)
 
     def fail(self, trial: optuna.Trial) -> None:
         """Record a trial that could not be judged, so that resuming does not run into it again."""
-        self._study.tell(trial, state=TrialState.FAIL)
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self._tell(trial, state=TrialState.FAIL)
 
     def prune(
         self,
         trial: optuna.Trial,
         candidate: Candidate,
         shape: tuple[int, int, int],
-        metrics: dict[str, float],
+        metrics: Mapping[str, float],
     ) -> TrialRecord:
         """Record a trial that breaks a limit before anything was trained."""
         self._describe(trial, candidate, shape, metrics)
-        return self._record(self._study.tell(trial, state=TrialState.PRUNED))
+        return self._record(self._tell(trial, state=TrialState.PRUNED))
 
     def repeat(self, trial: optuna.Trial, known: TrialRecord) -> TrialRecord:
         """Record a candidate that was asked for before: samplers repeat points in small spaces."""
-        if known.utility is None or known.leakage is None:
+        trial.set_user_attr("repeats", known.number if known.repeats is None else known.repeats)
+        if known.evaluation is None:
             return self.prune(trial, known.candidate, known.shape, known.metrics)
-        return self.finish(
-            trial,
-            known.candidate,
-            known.shape,
-            known.metrics,
-            utility=known.utility,
-            leakage=known.leakage,
-            seconds={},
-        )
+        return self.finish(trial, known.candidate, known.shape, known.metrics, known.evaluation)
 
     def finish(
         self,
         trial: optuna.Trial,
         candidate: Candidate,
         shape: tuple[int, int, int],
-        metrics: dict[str, float],
-        *,
-        utility: dict[str, Any],
-        leakage: dict[str, Any],
-        seconds: dict[str, float],
+        metrics: Mapping[str, float],
+        evaluation: Evaluation,
     ) -> TrialRecord:
-        """Record a trial whose networks were trained."""
-        for name, value in (("utility", utility), ("leakage", leakage), ("seconds", seconds)):
-            trial.set_user_attr(name, value)
+        """Record a trial of which more than the costs is known."""
+        trial.set_user_attr("evaluation", evaluation.document())
         self._describe(trial, candidate, shape, metrics)
-        return self._record(self._study.tell(trial, [utility["value"], metrics["r2"]]))
+        estimates = evaluation.estimates
+        return self._record(self._tell(trial, values=[estimates[ACCURACY].value, estimates["r2"].value]))
 
     def records(self) -> list[TrialRecord]:
         """All finished trials, by number."""
-        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        return [self._record(trial) for trial in done]
+        for trial in self._study.get_trials(deepcopy=False, states=FINISHED):
+            if trial.number not in self._records:
+                record = self._record(trial)
+                self._records[trial.number] = self._by_candidate[record.candidate] = record
+        return [self._records[number] for number in sorted(self._records)]
+
+    def known(self) -> Mapping[Candidate, TrialRecord]:
+        """The finished trials by their candidate, whoever ran them."""
+        self.records()
+        return self._by_candidate
+
+    def _sampler_of(self, trial: int) -> optuna.samplers.BaseSampler:
+        return _SAMPLERS[self._sampler]((self._seed + _SEED_STRIDE * trial) % 2**32, self._planned)
+
+    def _tell(
+        self, trial: optuna.Trial, *, state: TrialState | None = None, values: Sequence[float] | None = None
+    ) -> optuna.trial.FrozenTrial:
+        try:
+            return self._study.tell(trial, values, state)
+        except ValueError:
+            if trial.number in {t.number for t in self._study.get_trials(deepcopy=False, states=_OVER)}:
+                raise UpdateFinishedTrialError from None
+            raise
 
     def _describe(
         self,
         trial: optuna.Trial,
         candidate: Candidate,
         shape: tuple[int, int, int],
-        metrics: dict[str, float],
+        metrics: Mapping[str, float],
     ) -> None:
         trial.set_user_attr("candidate", candidate.document())
         trial.set_user_attr("shape", list(shape))
-        trial.set_user_attr("metrics", metrics)
-        violations = self.limits.violations(metrics)
-        for metric in self.limits.by_metric:
-            # Not known yet counts as met: every trial must state every constraint, and this one is
-            # infeasible by another.
-            trial.set_constraint(metric, violations.get(metric, 0.0))
+        trial.set_user_attr("metrics", dict(metrics))
+        known = self.limits.violations(metrics)
+        # Not known yet counts as met: every trial must state every constraint, and this one is
+        # infeasible by another.
+        violations = {metric: known.get(metric, 0.0) for metric in self.limits.by_metric}
+        for metric, violation in violations.items():
+            trial.set_constraint(metric, violation)
+        trial.set_user_attr(_CONSTRAINTS, violations)
+        if self._mirrored:
+            # optuna-dashboard (0.21) knows only this list. Samplers add it to the named ones, for every
+            # trial alike, so that none moves before another.
+            trial.storage.set_trial_system_attr(trial._trial_id, _CONSTRAINTS, list(violations.values()))
 
     def _record(self, trial: optuna.trial.FrozenTrial) -> TrialRecord:
         attributes = trial.user_attrs
-        metrics = attributes["metrics"]
+        metrics, evaluation = attributes["metrics"], attributes.get("evaluation")
         return TrialRecord(
             number=trial.number,
             candidate=Candidate(**attributes["candidate"]),
             shape=tuple(attributes["shape"]),
             metrics=metrics,
-            utility=attributes.get("utility"),
-            leakage=attributes.get("leakage"),
             violated=tuple(self.limits.violated(metrics)),
             violation=self.limits.total_violation(metrics),
-            seconds=attributes.get("seconds", {}),
+            evaluation=Evaluation.from_document(evaluation) if evaluation else None,
+            repeats=attributes.get("repeats"),
         )
-
-    def _requeue_interrupted(self) -> None:
-        """A trial that was running when the search was killed is run again, once."""
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._study.tell(trial.number, state=TrialState.FAIL)
-            if trial.params:
-                self._study.enqueue_trial(trial.params)
 
 
 def population_size(trials: int) -> int:
     """Of ``nsga2``: Optuna's own 50, or less where that would leave no generation to learn from."""
     return max(2, min(50, trials // _GENERATIONS))
-
-
-def repair_journal(journal: Path) -> None:
-    """Cut off what a killed search, or a full disk, left behind the last complete line of Optuna's journal.
-
-    Optuna would write on behind it and never read the file again. Its own lock, which nobody holds any more,
-    would make it wait.
-    """
-    journal.with_name(journal.name + LOCK_FILE_SUFFIX).unlink(missing_ok=True)
-    if not journal.exists():
-        return
-    lines = journal.read_bytes().splitlines(keepends=True)
-    length = sum(map(len, lines))
-    while lines and not _is_complete(lines[-1]):
-        length -= len(lines.pop())
-    if length < journal.stat().st_size:
-        os.truncate(journal, length)
-
-
-def _is_complete(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return line.endswith(b"\n")
-
-
-def privacy_metrics(leakage: dict[str, Any]) -> dict[str, float]:
-    """The privacy metrics of a leakage document: the strongest attack's value of each measure."""
-    return {
-        metric: leakage["strongest"][metric]["value"]
-        for metric in METRICS
-        if METRICS[metric].privacy and metric in leakage["strongest"]
-    }

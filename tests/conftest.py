@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 # Before torch is imported anywhere: the tests run in parallel processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One characterisation cache for all tests of a run, and the user's own left alone."""
+    if "PRIVYNET_CACHE" not in os.environ:
+        cache = tempfile.TemporaryDirectory(prefix="privynet-cache-")
+        os.environ["PRIVYNET_CACHE"] = cache.name
+        config.add_cleanup(cache.cleanup)
 
 
 @pytest.fixture

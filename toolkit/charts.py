@@ -1,23 +1,10 @@
-"""The geometry of a run report's plots, in SVG user units; the template draws them."""
+"""The geometry that plots share, in SVG user units: an area with two axes. The templates draw them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
-
-State = Literal["chosen", "feasible", "infeasible"]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One evaluated trial: what it recovers and scores, and what the reader sees when pointing at it."""
-
-    privacy_loss: float
-    utility: float
-    state: State
-    title: str
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -29,83 +16,62 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Dot:
-    """One trial on the plot."""
+class Frame:
+    """A plot's size, the area between its axes, and what these show.
 
-    x: float
-    y: float
-    state: State
-    title: str
+    ``x_low`` lies at ``left``, ``y_low`` at ``bottom``.
+    """
 
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_low: float = 0.0
+    x_high: float = 1.0
+    y_low: float = 0.0
+    y_high: float = 1.0
+    x_ticks: tuple[Tick, ...] = ()
+    y_ticks: tuple[Tick, ...] = ()
 
-@dataclass(frozen=True)
-class Line:
-    """A vertical line with its label, at ``label_y``; ``anchor`` is the label's SVG text-anchor."""
+    def x(self, value: float) -> float:
+        """Where a value lies across."""
+        share = (value - self.x_low) / (self.x_high - self.x_low)
+        return round(self.left + share * (self.right - self.left), 1)
 
-    x: float
-    label: str
-    label_y: float
-    anchor: Literal["start", "end"]
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Utility (up) against privacy loss (right)."""
-
-    width: int
-    height: int
-    left: int
-    right: int
-    top: int
-    bottom: int
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    dots: tuple[Dot, ...]
-    limit: Line | None
-    floor: Line | None
+    def y(self, value: float) -> float:
+        """Where a value lies: more is higher."""
+        share = (value - self.y_low) / (self.y_high - self.y_low)
+        return round(self.bottom - share * (self.bottom - self.top), 1)
 
 
-_WIDTH, _HEIGHT = 640, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 624, 32, 340
-_LABELS_APART = 250
-"""Lines nearer to each other have their labels at different heights."""
-_ORDER: dict[State, int] = {"infeasible": 0, "feasible": 1, "chosen": 2}
+def number_label(value: float) -> str:
+    """A tick's number as it is."""
+    return f"{value:g}"
 
 
-def scatter(trials: Sequence[Trial], *, limit: float | None, floor: float | None) -> Scatter:
-    """The plot of all evaluated trials; ``limit`` is that on r2, ``floor`` the label-only r2."""
-    marks = [value for value in (limit, floor) if value is not None]
-    x_low, x_high, x_ticks = axis([*(trial.privacy_loss for trial in trials), *marks])
-    y_low, y_high, y_ticks = axis([trial.utility for trial in trials])
+def percent_label(value: float) -> str:
+    """A tick's share, in per cent."""
+    return f"{100 * value:g} %"
 
-    def x(value: float) -> float:
-        return round(_LEFT + (value - x_low) / (x_high - x_low) * (_RIGHT - _LEFT), 1)
 
-    def y(value: float) -> float:
-        return round(_BOTTOM - (value - y_low) / (y_high - y_low) * (_BOTTOM - _TOP), 1)
-
-    def line(value: float | None, label: str, label_y: float) -> Line | None:
-        if value is None:
-            return None
-        at = x(value)
-        return Line(at, f"{label} {value:.2f}", label_y, "end" if at > (_LEFT + _RIGHT) / 2 else "start")
-
-    apart = limit is None or floor is None or abs(x(limit) - x(floor)) > _LABELS_APART
-
-    # the chosen one last, so that nothing hides it
-    drawn = sorted(trials, key=lambda trial: _ORDER[trial.state])
-    return Scatter(
-        width=_WIDTH,
-        height=_HEIGHT,
-        left=_LEFT,
-        right=_RIGHT,
-        top=_TOP,
-        bottom=_BOTTOM,
-        x_ticks=tuple(Tick(x(value), f"{value:g}") for value in x_ticks),
-        y_ticks=tuple(Tick(y(value), f"{value:.3g}") for value in y_ticks),
-        dots=tuple(Dot(x(t.privacy_loss), y(t.utility), t.state, t.title) for t in drawn),
-        limit=line(limit, "limit", _TOP - 10),
-        floor=line(floor, "label only", _TOP - 10 if apart else _BOTTOM - 10),
+def framed(
+    area: Frame,
+    across: Iterable[float],
+    up: Iterable[float],
+    *,
+    x_label: Callable[[float], str] = number_label,
+    y_label: Callable[[float], str] = number_label,
+) -> Frame:
+    """The area with axes that hold all values ``across`` and ``up``."""
+    x_low, x_high, x_places = axis(across)
+    y_low, y_high, y_places = axis(up)
+    bare = replace(area, x_low=x_low, x_high=x_high, y_low=y_low, y_high=y_high)
+    return replace(
+        bare,
+        x_ticks=tuple(Tick(bare.x(value), x_label(value)) for value in x_places),
+        y_ticks=tuple(Tick(bare.y(value), y_label(value)) for value in y_places),
     )
 
 

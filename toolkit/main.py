@@ -19,6 +19,7 @@ from .options import Debug, Settings
 from .verbs import (
     audit,
     bench,
+    cache,
     cuts,
     defend,
     demo,
@@ -77,6 +78,10 @@ def _app() -> typer.Typer:
     target.command("show")(devices.show)
     target.command("validate")(devices.validate)
     app.add_typer(target, name="devices")
+    kept = typer.Typer(**style, help="What characterisations keep on disk.")
+    kept.command("list")(cache.list_)
+    kept.command("clear")(cache.clear)
+    app.add_typer(kept, name="cache")
     app.command("cuts")(cuts.cuts)
     app.command("search")(search.search)
     app.command("defend")(defend.defend)

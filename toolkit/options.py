@@ -39,13 +39,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, metavar="N", help="Seed of all but secrets.")]
 Where = Annotated[Accelerator, typer.Option(help="Where torch computes.", case_sensitive=False)]
 Force = Annotated[bool, typer.Option("--force", help="Replace --out if privynet wrote it.")]
-Data = Annotated[
-    str,
-    typer.Option(
-        help="digits, cifar10, cifar100, fashion-mnist, folder:PATH or npz:PATH.",
-        metavar="SOURCE",
-    ),
-]
+_DATA = typer.Option(
+    help="digits, cifar10, cifar100, fashion-mnist, folder:PATH or npz:PATH.", metavar="SOURCE"
+)
+Data = Annotated[str, _DATA]
+OptionalData = Annotated[str | None, _DATA]
 ImageSize = Annotated[
     int,
     typer.Option(min=16, max=1024, metavar="N", help="Pixels at which a folder or npz is attacked."),

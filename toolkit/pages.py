@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,8 @@ MOST_PIXELS = 128
 """Larger images are made smaller for a page, or a few dozen would make it too large to open."""
 
 
-def template(name: str) -> Template:
-    """A page of ``templates/``, with the filter ``number``; a name that it lacks is an error."""
+def template(name: str, **filters: Callable[..., str]) -> Template:
+    """A page of ``templates/``, with the filter ``number`` and others; a name that it lacks is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -29,7 +30,7 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number_text
+    environment.filters.update(filters, number=number_text)
     return environment.get_template(name)
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import RunFolder, read_document, replace_file
-from .charts import State, Trial, scatter
+from .agreement import Measure, agreement, certifications, kept
+from .cut_profile import cut_profiles
+from .front import front
+from .heat_maps import overviews
+from .importance import LEAST_CANDIDATES, importance
 from .pages import data_uri, template
-from .tables import number_text
+from .tables import figure_text, number_text, relaxed_text, sends_text
+from .trial_rows import STAGES, Row, evaluated, found_of_chosen, selection_text, sending_text, trial_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +52,15 @@ class Bar:
         return round(100 * min(max(self.share, 0.0), 1.0), 1)
 
 
+@dataclass(frozen=True)
+class StageCount:
+    """How many trials came so far and no further, and what one of them took (``None``: not timed)."""
+
+    stage: str
+    trials: int
+    median_s: float | None
+
+
 def write_report(run: RunFolder) -> Path:
     """Write ``RUN/report.html`` (mode 0600: it may show raw images) from the run's documents.
 
@@ -72,34 +87,57 @@ def render(
 ) -> str:
     """The page. ``images``: ``originals``, ``reconstructions`` uint8 (n, R, R, 3), ``psnr_db`` (n,)."""
     limits = result["limits"]
-    evaluated = [trial for trial in result["trial_table"] if trial["state"] == "evaluated"]
-    return template("report.html").render(
+    every = trial_rows(result)
+    rows = evaluated(every)
+    certified = certifications(result)
+    measures: tuple[Measure, ...] = ("accuracy", "r2")
+    page = template(
+        "report.html",
+        form=_form,
+        figure=lambda figure, spec: figure_text(figure, spec).replace("%", " %"),
+        selection=selection_text,
+        sending=sending_text,
+        relaxed=lambda entry, metric: relaxed_text(metric, entry),
+    )
+    return page.render(
         result=result,
         bench=bench,
         evaluation=evaluation,
-        rows=_rows(images),
+        image_rows=_rows(images),
+        sends=sends_text(result) if result["encoder"] else None,
+        chosen_found=found_of_chosen(result),
         bars=[_bar(metric, entry, result["binding"]) for metric, entry in limits.items()],
-        plot=scatter(
-            [_trial(trial, result) for trial in evaluated],
+        front=front(
+            rows,
             limit=limits.get("r2", {}).get("limit"),
             floor=result["label_only"]["r2"]["value"] if result["encoder"] else None,
         ),
-        evaluated=evaluated,
-        chosen=result.get("trial"),
+        certified=certified,
+        agreements=[plot for name in measures if (plot := agreement(name, certified))],
+        kept=[count for name in measures if (count := kept(name, certified))],
+        profiles=cut_profiles(result, rows),
+        overviews=overviews(result),
+        importance=importance(result, rows),
+        least_candidates=LEAST_CANDIDATES,
+        stages=_stages(every),
+        trials=every,
+        evaluated=rows,
     )
 
 
-def _trial(trial: Mapping[str, Any], result: Mapping[str, Any]) -> Trial:
-    state: State = "feasible" if trial["feasible"] else "infeasible"
-    if trial["number"] == result.get("trial"):
-        state = "chosen"
-    utility, r2 = trial["utility"]["value"], trial["metrics"]["r2"]
-    missed = f"; over its limit: {', '.join(trial['violated'])}" if trial["violated"] else ""
-    title = (
-        f"trial {trial['number']}: {trial['cut']}, {trial['channels']} channels ({trial['policy']}), "
-        f"{trial['input_size']} pixels; accuracy {utility:.1%}, R2 {r2:.3f}{missed}"
-    )
-    return Trial(r2, utility, state, title)
+def _form(value: float, spec: str) -> str:
+    """A number; per cent as the page writes them."""
+    return f"{value:{spec}}".replace("%", " %")
+
+
+def _stages(rows: Sequence[Row]) -> list[StageCount]:
+    """Of each candidate once."""
+    counts = []
+    for stage in STAGES:
+        here = [row for row in rows if row.repeats is None and row.stage == stage]
+        seconds = [row.seconds for row in here if row.seconds is not None]
+        counts.append(StageCount(stage, len(here), median(seconds) if seconds else None))
+    return counts
 
 
 def _bar(metric: str, entry: Mapping[str, Any], binding: Sequence[str]) -> Bar:

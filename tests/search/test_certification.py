@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +14,17 @@ from torch import nn
 from privynet.artifacts import OrtEncoder, RunFolder
 from privynet.data import open_data
 from privynet.device_profiles import load_profile
-from privynet.encoders import Backbone, EncoderSpec, Splitter, load_backbone, parse_backbone
+from privynet.encoders import Backbone, EncoderSpec, Splitter, build_encoder, load_backbone, parse_backbone
 from privynet.search import Limits
-from privynet.search.candidates import Budget, Judge, search_splits
-from privynet.search.certification import Outcome, certify
-from privynet.search.features import FeatureStore
+from privynet.search.budget import Budget, search_splits
+from privynet.search.certification import HEADS, STRONG_ATTACKS, Outcome, certify, promising
+from privynet.search.characterisation import Cache, Estimate, FeatureStore
+from privynet.search.judge import Judge
 from privynet.search.limits import cost_metrics
+from privynet.search.records import Evaluation, TrialRecord
 from privynet.search.result import result_document
 from privynet.search.space import Candidate, Space
-from privynet.search.study import TrialRecord
+from privynet.search.trial import candidate_costs
 
 PI = load_profile("raspberry-pi-5")
 DIGITS = open_data("digits")
@@ -32,19 +35,55 @@ PLAIN = Splitter(load_backbone(parse_backbone("bundled")), SIZE)
 
 
 def judge_of(splitter: Splitter, run: RunFolder) -> Judge:
-    store = FeatureStore(run.cache, search_splits(DIGITS, BUDGET), DIGITS, accelerator="cpu")
+    store = FeatureStore(
+        Cache(run.cache / "features"), search_splits(DIGITS, BUDGET), DIGITS, accelerator="cpu"
+    )
     space = Space({(0, SIZE): splitter})
-    return Judge(space, store, budget=BUDGET, secret=bytes(32), seed=0, accelerator="cpu")
+    return Judge(
+        space,
+        store,
+        budget=BUDGET,
+        secret=bytes(32),
+        seed=0,
+        accelerator="cpu",
+        matrices=run.matrices,
+    )
 
 
-def record_of(splitter: Splitter, number: int, cut: str, channels: int, accuracy: float) -> TrialRecord:
-    """A trial whose short attack recovered nothing."""
-    candidate = Candidate(0, SIZE, cut, channels, "fisher")
-    metrics = {**cost_metrics(splitter.costs(cut, range(channels)), PI), "r2": 0.0}
-    utility = {"value": accuracy, "ci95": [accuracy, accuracy], "n": 60}
-    _, height, width = splitter.cut(cut).shape
+def record_of(
+    splitter: Splitter,
+    number: int,
+    cut: str,
+    channels: int,
+    accuracy: float,
+    *,
+    policy: str = "fisher",
+    r2: Estimate = Estimate(0.0, 0.0),  # noqa: B008
+) -> TrialRecord:
+    """A trial that was estimated to leak nothing."""
+    candidate = Candidate(0, SIZE, cut, channels, policy, 4.0 if policy == "projection" else 0.0)
+    space = Space({(0, SIZE): splitter})
+    metrics = {**cost_metrics(candidate_costs(space, candidate), PI), "r2": r2.at_most}
+    evaluation = Evaluation(
+        "closed-form",
+        {
+            "accuracy": Estimate(accuracy, 0.1),
+            "r2": r2,
+            "psnr_db": Estimate(10.0, 1.0),
+            "ssim": Estimate(0.1, 0.1),
+        },
+        {"closed-form": {"accuracy": accuracy, "r2": 0.0}},
+        {},
+    )
+    violated = tuple(LIMITS.violated(metrics))
     return TrialRecord(
-        number, candidate, (channels, height, width), metrics, utility, None, (), 0.0, {"attack": 1.0}
+        number,
+        candidate,
+        space.shape(candidate),
+        metrics,
+        violated,
+        LIMITS.total_violation(metrics),
+        evaluation,
     )
 
 
@@ -57,45 +96,79 @@ LEAKS = record_of(PLAIN, 0, "blocks.0.2", 32, accuracy=0.9)
 HOLDS = record_of(PLAIN, 1, "pool", 1, accuracy=0.5)
 
 
+def certified(run: RunFolder, records: list[TrialRecord], *, count: int = 2) -> Outcome:
+    return certify(run, records, judge_of(PLAIN, run), PI, LIMITS, count=count, images=True)
+
+
 @pytest.fixture(scope="module")
 def outcome(run: RunFolder) -> Outcome:
-    return certify(run, [LEAKS, HOLDS], judge_of(PLAIN, run), PI, LIMITS, images=True)
+    return certified(run, [LEAKS, HOLDS])
 
 
-def test_the_best_that_still_holds_is_chosen_and_the_others_come_back_as_measured(
-    run: RunFolder, outcome: Outcome
-) -> None:
-    assert outcome.chosen is not None and outcome.chosen.record.candidate == HOLDS.candidate
-    (rejected,) = outcome.rejected
-    assert rejected.candidate == LEAKS.candidate and rejected.violated == ("r2",)
-    assert rejected.metrics["r2"] > 0.6 and not rejected.feasible
-    assert rejected.violation == pytest.approx((rejected.metrics["r2"] - 0.6) / 0.6)
+def test_the_best_that_holds_is_chosen_and_all_come_back_as_found(run: RunFolder, outcome: Outcome) -> None:
+    leaks, holds = outcome.certified
+    assert outcome.chosen is holds and holds.record is HOLDS and leaks.record is LEAKS
+    assert leaks.violated == ("r2",) and leaks.metrics["r2"] > 0.6
+    assert leaks.violation == pytest.approx((leaks.metrics["r2"] - 0.6) / 0.6)
+    for one in outcome.certified:
+        strongest = one.leakage["strongest"]["r2"]
+        # Held against its limit at the safe end of its interval.
+        assert one.metrics["r2"] == strongest["ci95"][1] >= strongest["value"]
+        assert tuple(attack["attack"] for attack in one.leakage["attacks"]) == STRONG_ATTACKS
+        assert len(one.heads) == HEADS
+        assert one.utility.value == pytest.approx(np.mean(one.heads))
     spec = EncoderSpec.read(run.spec)
-    assert spec == outcome.chosen.encoder.spec and spec.cut == "pool"
+    assert spec.digest == holds.encoder.digest and spec.cut == "pool"
     assert OrtEncoder.open(run.export).feature_shape == (1, 1, 1)
-    assert outcome.chosen.metrics["storage_kb"] == run.export.stat().st_size / 1024
+    assert holds.metrics["storage_kb"] == run.export.stat().st_size / 1024
     assert run.images.exists()
-    assert not [path for path in run.path.rglob(".*") if path.is_file()]
-    assert not (run.cache / "exported").exists()
+    assert not [path for path in run.path.rglob(".*.onnx")]
+    assert not list(run.cache.glob("exported*"))
 
 
-def test_what_was_attacked_is_not_attacked_again(run: RunFolder, outcome: Outcome) -> None:
+def test_what_was_certified_is_not_certified_again(run: RunFolder, outcome: Outcome) -> None:
     assert outcome.chosen is not None
     for left in (run.export, run.spec, run.images):
         left.unlink()
-    again = certify(run, [LEAKS, HOLDS], judge_of(PLAIN, run), PI, LIMITS, images=True)
+    again = certified(run, [LEAKS, HOLDS])
     assert again.chosen is not None
     # The seconds of the fit are in it: another attack would have others.
     assert again.chosen.leakage == outcome.chosen.leakage
     assert again.chosen.encoder.digest == outcome.chosen.encoder.digest
-    assert [record.metrics for record in again.rejected] == [record.metrics for record in outcome.rejected]
+    assert [one.metrics for one in again.certified] == [one.metrics for one in outcome.certified]
     assert run.export.exists() and run.images.exists() and EncoderSpec.read(run.spec).cut == "pool"
 
 
+def test_where_none_holds_the_next_ones_are_tried(run: RunFolder, outcome: Outcome) -> None:
+    tried = certified(run, [LEAKS, HOLDS], count=1)
+    assert [one.record.number for one in tried.certified] == [0, 1]
+    assert tried.chosen is not None and tried.chosen.record is HOLDS
+
+
 def test_where_none_holds_nothing_is_left_under_a_final_name(run: RunFolder, outcome: Outcome) -> None:
-    none = certify(run, [LEAKS], judge_of(PLAIN, run), PI, LIMITS, images=True)
-    assert none.chosen is None and [record.candidate for record in none.rejected] == [LEAKS.candidate]
+    none = certified(run, [LEAKS])
+    assert none.chosen is None and [one.record.candidate for one in none.certified] == [LEAKS.candidate]
     assert not run.export.exists() and not run.spec.exists() and not run.images.exists()
+
+
+def test_a_projection_is_certified_and_found_again_beside_its_spec(run: RunFolder) -> None:
+    mixed = record_of(PLAIN, 2, "pool", 2, accuracy=0.5, policy="projection")
+    outcome = certified(run, [mixed])
+    assert outcome.chosen is not None
+    spec = EncoderSpec.read(run.spec)
+    assert spec.projection is not None and spec.projection.method == "eigen" and spec.outputs == 2
+    images = DIGITS.split("select", limit=5).images(SIZE)
+    rebuilt = build_encoder(spec).encode(images)
+    assert rebuilt == pytest.approx(OrtEncoder.open(run.export).encode(images), abs=1e-4)
+
+
+def test_those_that_break_a_limit_by_an_estimates_error_alone_come_after_the_others() -> None:
+    inside = record_of(PLAIN, 0, "pool", 1, accuracy=0.4)
+    perhaps = record_of(PLAIN, 1, "pool", 2, accuracy=0.9, r2=Estimate(0.5, 0.2))
+    beyond = record_of(PLAIN, 2, "pool", 3, accuracy=0.95, r2=Estimate(0.7, 0.2))
+    repeated = replace(inside, number=3, repeats=0)
+    found = promising([beyond, perhaps, inside, repeated], LIMITS)
+    assert [record.number for record in found] == [0, 1]
 
 
 class Loud(nn.Module):
@@ -121,11 +194,11 @@ def test_features_too_large_for_the_cache_are_warned_of_and_attacked_as_they_are
         clipped = judge.store.features(splitter, "conv", "select")
     assert np.isfinite(clipped).all() and clipped.max() == 65504
     silent = record_of(splitter, 0, "conv", 3, accuracy=0.9)
-    outcome = certify(run, [silent], judge, PI, LIMITS, images=False)
-    assert outcome.chosen is None and outcome.rejected[0].metrics["r2"] > 0.9
+    outcome = certify(run, [silent], judge, PI, LIMITS, count=1, images=False)
+    assert outcome.chosen is None and outcome.certified[0].metrics["r2"] > 0.9
 
 
-def documents(outcome: Outcome, records: list[TrialRecord]) -> dict[str, object]:
+def documents(outcome: Outcome, records: list[TrialRecord]) -> dict[str, Any]:
     return result_document(
         records,
         LIMITS,
@@ -133,25 +206,28 @@ def documents(outcome: Outcome, records: list[TrialRecord]) -> dict[str, object]
         device=PI,
         backbones=["bundled:plain8"],
         data=DIGITS,
-        seconds=1.0,
+        seconds={"whole": 1.0},
         seed=0,
         inputs={},
+        overview=[],
+        certify=2,
     )
 
 
 def test_the_result_says_of_each_candidate_what_was_found_last(outcome: Outcome) -> None:
     third = record_of(PLAIN, 2, "pool", 2, accuracy=0.4)
     result = documents(outcome, [LEAKS, HOLDS, third])
-    assert [row["number"] for row in result["runners_up"]] == [2]  # type: ignore[attr-defined]
-    assert result["trials"]["certified"] == 1 and result["trials"]["rejected"] == 1  # type: ignore[index]
+    assert [row["number"] for row in result["runners_up"]] == [2]
+    assert result["trials"]["certified"] == 1 and result["trials"]["rejected"] == 1
+    predicted = {one["trial"]: one["predicted"]["accuracy"]["value"] for one in result["certifications"]}
+    assert predicted == {0: 0.9, 1: 0.5}
 
 
-def test_with_nothing_left_the_rejected_are_among_the_nearest_as_measured(
-    outcome: Outcome,
-) -> None:
-    far = replace(HOLDS, utility=None, violated=("macs",), violation=50.0)
-    result = documents(Outcome(None, outcome.rejected), [LEAKS, far])
-    assert result["trials"]["certified"] == 0 and result["encoder"] is None  # type: ignore[index]
+def test_with_nothing_left_the_rejected_are_among_the_nearest_as_found(outcome: Outcome) -> None:
+    rejected = tuple(one for one in outcome.certified if one.violated)
+    far = replace(HOLDS, evaluation=None, violated=("macs",), violation=50.0)
+    result = documents(Outcome(rejected), [LEAKS, far])
+    assert result["trials"]["certified"] == 0 and result["encoder"] is None
     nearest = result["nearest"]
-    assert isinstance(nearest, list) and [row["number"] for row in nearest] == [0, 1]
+    assert [row["number"] for row in nearest] == [0, 1]
     assert nearest[0]["violated"] == ["r2"] and nearest[0]["metrics"]["r2"] > 0.6

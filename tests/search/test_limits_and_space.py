@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import optuna
 import pytest
@@ -15,7 +17,9 @@ from privynet.errors import InputError
 from privynet.exporters import write_onnx
 from privynet.exporters.storage import estimate_storage_kb
 from privynet.search import Limits
-from privynet.search.space import Space, channel_counts, input_sizes
+from privynet.search.policies import POLICIES
+from privynet.search.space import Candidate, Choices, Space, channel_counts, input_sizes
+from privynet.search.trial import candidate_costs
 
 PI = load_profile("raspberry-pi-4b")
 
@@ -46,6 +50,13 @@ def test_a_value_is_feasible_exactly_up_to_its_limit(limit: float, value: float)
     assert limits.violations({"macs": value})["macs"] == pytest.approx((value - limit) / limit)
 
 
+@given(st.floats(-5, -0.01), st.floats(-10, 1))
+def test_a_limit_below_zero_is_an_upper_limit_too(limit: float, value: float) -> None:
+    """An attacker may do worse than the blind guess."""
+    limits = Limits.resolve({"r2": limit}, PI)
+    assert ("r2" in limits.violated({"r2": value})) == (value > limit)
+
+
 def test_the_binding_limit_is_the_one_that_is_used_up() -> None:
     limits = Limits.resolve({"r2": 0.5, "latency_ms": 100.0}, PI)
     assert limits.binding({"r2": 0.49, "latency_ms": 10.0}) == ["r2"]
@@ -66,26 +77,58 @@ def test_input_sizes_default_to_the_reference_or_twice_it_for_networks_trained_o
     assert input_sizes((48, 48, 96), native_size=224, reference_size=32) == (48, 96)
 
 
-def test_every_candidate_of_the_space_has_an_encoder() -> None:
+def spaces() -> Space:
     names = ("bundled", "timm:mobilenetv3_small_100")
-    splitters = {
-        (index, size): Splitter(load_backbone(parse_backbone(name), shapes_only=True), size)
-        for index, (name, size) in enumerate(zip(names, (32, 64), strict=True))
-    }
-    space = Space(splitters)
+    return Space(
+        {
+            (index, size): Splitter(load_backbone(parse_backbone(name), shapes_only=True), size)
+            for index, (name, size) in enumerate(zip(names, (32, 64), strict=True))
+        },
+        Choices(noises=(0.0, 0.5), bits=(32, 8, 2)),
+    )
+
+
+def suggested(space: Space, count: int) -> list[Candidate]:
     study = optuna.create_study(
         directions=["maximize", "minimize"], sampler=optuna.samplers.RandomSampler(seed=0)
     )
-    seen = set()
-    for _ in range(60):
-        candidate = space.suggest(study.ask())
-        costs = splitters[candidate.backbone, candidate.input_size].costs(
-            candidate.cut, range(candidate.channels)
-        )
+    return [space.suggest(study.ask()) for _ in range(count)]
+
+
+def test_every_candidate_of_the_space_has_an_encoder_of_its_payload() -> None:
+    space = spaces()
+    candidates = suggested(space, 80)
+    for candidate in candidates:
         channels, height, width = space.shape(candidate)
-        assert costs.payload_bytes == 4 * channels * height * width
-        seen.add((candidate.backbone, candidate.policy))
-    assert len(seen) == 4
+        values = channels * height * width
+        assert candidate_costs(space, candidate).payload_bytes == -(-values * candidate.bits // 8)
+    assert {candidate.policy for candidate in candidates} == set(POLICIES)
+    assert {candidate.backbone for candidate in candidates} == {0, 1}
+    assert {candidate.noise for candidate in candidates} == {0.0, 0.5}
+
+
+def test_a_candidates_parameters_give_it_again() -> None:
+    space = spaces()
+    for candidate in suggested(space, 60):
+        parameters = space.parameters(candidate)
+        assert parameters is not None
+        assert space.suggest(optuna.trial.FixedTrial(parameters)) == candidate  # type: ignore[arg-type]
+    assert space.parameters(replace(suggested(space, 1)[0], cut="nowhere")) is None
+    assert space.parameters(replace(suggested(space, 1)[0], noise=0.7)) is None
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    (
+        ({"policies": ("fischer",)}, "did you mean fisher"),
+        ({"policies": ()}, "no policy"),
+        ({"noises": (-0.1,)}, "out of range"),
+        ({"bits": (16,)}, "not possible"),
+    ),
+)
+def test_choices_out_of_range_are_refused(choices: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Choices(**choices)
 
 
 @pytest.mark.parametrize(

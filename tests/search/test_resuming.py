@@ -16,20 +16,12 @@ from privynet.device_profiles.reading import CATALOGUE
 from privynet.encoders.bundled import weights_path
 from privynet.errors import InputError
 from privynet.search import search
-from privynet.search.candidates import check_classes
+from privynet.search.budget import check_classes
 from privynet.search.study import population_size
 
-# Nothing is within such a limit, so that nothing is trained.
-CHEAP: dict[str, Any] = {
-    "device": "raspberry-pi-zero-2w",
-    "data": "digits",
-    "trials": 2,
-    "input_sizes": (16,),
-    "train_images": 300,
-    "attack_pairs": 100,
-    "attack_budget_s": 1.0,
-    "limits": {"macs": 1.0},
-}
+from . import cheap
+
+CHEAP: dict[str, Any] = {**cheap.CHEAP, "trials": 2}
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from privynet.data import open_data
 from privynet.encoders import EncoderSpec, build_encoder
 from privynet.errors import InputError
-from privynet.search import search
+from privynet.search import explain, search
 
 QUICK: dict[str, Any] = {
     "device": "raspberry-pi-zero-2w",
@@ -24,6 +24,9 @@ QUICK: dict[str, Any] = {
     "attack_budget_s": 1.0,
     "sampler": "random",
     "limits": {"r2": 0.99},
+    "certify": 1,
+    "input_sizes": (16,),
+    "policies": ("fisher", "random", "projection"),
 }
 
 
@@ -33,26 +36,44 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     return out, search(out=out, **QUICK)
 
 
-def test_the_chosen_encoder_is_the_most_accurate_of_those_inside_every_limit(
+def test_the_chosen_encoder_is_the_most_accurate_certified_one_inside_every_limit(
     run: tuple[Path, dict[str, Any]],
 ) -> None:
     _, result = run
-    feasible = [row for row in result["trial_table"] if row["feasible"]]
-    assert feasible and result["encoder"] is not None
+    assert result["encoder"] is not None
     for row in result["trial_table"]:
         over = {m for m, limit in result["limits"].items() if row["metrics"].get(m, 0) > limit["limit"]}
         assert set(row["violated"]) == over
         assert row["feasible"] == (row["state"] == "evaluated" and not over)
-    assert result["utility"]["value"] <= max(row["utility"]["value"] for row in feasible)
+    inside = [one for one in result["certifications"] if one["feasible"]]
+    assert 1 <= len(inside) <= len(result["certifications"])
+    best = max(inside, key=lambda one: one["utility"]["value"])
+    assert result["utility"]["value"] == best["utility"]["value"] and result["trial"] == best["trial"]
     for limit in result["limits"].values():
         assert limit["value"] <= limit["limit"] and limit["source"] in ("user", "profile", "default")
-    assert result["trials"]["total"] == 4 == result["trials"]["pruned"] + result["trials"]["evaluated"]
+    trials = result["trials"]
+    assert trials["total"] == 4 == trials["pruned"] + trials["evaluated"]
+    assert trials["pruned"] == trials["by_stage"]["costs"]
+    assert set(result["relaxed"]) == set(result["binding"])
+
+
+def test_the_overview_has_every_cut_and_number_of_channels(run: tuple[Path, dict[str, Any]]) -> None:
+    _, result = run
+    (entry,) = result["overview"]
+    assert entry["cuts"][0] == "blocks.0.2" and entry["counts"][0] == 1
+    for measure in ("accuracy", "r2"):
+        assert len(entry[measure]) == len(entry["cuts"])
+        for row in entry[measure]:
+            known = [value for value in row if value is not None]
+            assert len(row) == len(entry["counts"]) and row[: len(known)] == known and max(known) <= 1
+    leaks = entry["r2"][0]
+    assert leaks[0] < next(value for value in reversed(leaks) if value is not None)
 
 
 def test_the_spec_on_disk_is_the_result_and_builds(run: tuple[Path, dict[str, Any]]) -> None:
     out, result = run
     spec = EncoderSpec.read(out / "encoder.json")
-    assert spec.document() == result["encoder"]
+    assert spec.digest == result["encoder_digest"]
     encoder = build_encoder(spec)
     images = open_data("digits").split("select", limit=3).images(encoder.input_size)
     assert encoder.encode(images).shape == (3, *encoder.feature_shape)
@@ -98,7 +119,7 @@ def test_the_secret_is_private_random_and_nowhere_else(
         if file.is_file() and file.name != "secret.json":
             data = file.read_bytes()
             assert secret.encode() not in data and bytes.fromhex(secret) not in data, file.name
-    search(out=tmp_path / "other", **{**QUICK, "trials": 1, "limits": {"macs": 1.0}})
+    search(out=tmp_path / "other", **{**QUICK, "trials": 1, "limits": {"r2": -9.0}})
     assert json.loads((tmp_path / "other" / "secret.json").read_text())["secret"] != secret
 
 
@@ -114,15 +135,53 @@ def test_the_images_shown_are_those_of_select_at_the_reference_size(run: tuple[P
         assert psnr == pytest.approx(10 * np.log10(1 / error), abs=0.3)  # shown images are rounded to bytes
 
 
-def test_nothing_feasible_trains_nothing_and_names_the_nearest_misses(tmp_path: Path) -> None:
-    result = search(out=tmp_path / "run", **{**QUICK, "trials": 8, "limits": {"macs": 1000.0}})
+def test_nothing_feasible_names_the_nearest_misses(tmp_path: Path) -> None:
+    limits = {"r2": -9.0, "payload_bytes": 1e9, "latency_ms": 1e9}
+    result = search(out=tmp_path / "run", **{**QUICK, "trials": 8, "limits": limits})
     assert result["encoder"] is None and result["utility"] is None
-    assert result["trials"]["evaluated"] == 0 and result["trials"]["pruned"] == 8
-    assert result["binding"] == ["macs"]
-    macs = [row["metrics"]["macs"] for row in result["trial_table"]]
-    assert result["nearest"][0]["metrics"]["macs"] == min(macs)
+    assert result["trials"]["feasible"] == 0 and result["trials"]["certified"] == 0
+    assert result["binding"] == ["r2"]
+    misses = [row["metrics"]["r2"] for row in result["nearest"]]
+    assert misses == sorted(misses)
     assert not (tmp_path / "run" / "encoder.json").exists()
-    assert not list((tmp_path / "run" / "cache").iterdir())
+    assert "r2" in " ".join(explain(tmp_path / "run", result["nearest"][0]["number"])["sentences"])
+
+
+def test_a_trial_is_explained_from_the_runs_result(run: tuple[Path, dict[str, Any]]) -> None:
+    out, result = run
+    chosen = explain(out, result["trial"])
+    assert "chosen: the most accurate certified one inside every limit" in chosen["sentences"]
+    assert set(chosen["limits"]) == set(result["limits"])
+    for row in result["trial_table"]:
+        told = explain(out, row["number"])
+        assert told["row"] == row
+        for metric in row["violated"]:
+            assert any(sentence.startswith(f"rejected: {metric} ") for sentence in told["sentences"])
+    with pytest.raises(InputError, match="no finished trial 99"):
+        explain(out, 99)
+
+
+def test_another_runs_best_are_tried_first(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out, result = run
+    warm = search(out=tmp_path / "warm", **{**QUICK, "trials": 1, "seed": 5}, warm_start=out)
+    (row,) = warm["trial_table"]
+    evaluated = [known for known in result["trial_table"] if known["state"] == "evaluated"]
+    best = max(evaluated, key=lambda known: known["estimates"]["accuracy"]["value"])
+    assert [row[key] for key in ("cut", "channels", "policy")] == [
+        best[key] for key in ("cut", "channels", "policy")
+    ]
+    elsewhere = {**QUICK, "input_sizes": (24,), "trials": 1}
+    with pytest.raises(InputError, match="no candidate of"):
+        search(out=tmp_path / "elsewhere", **elsewhere, warm_start=out)
+
+
+def test_fewer_bits_and_noise_are_part_of_the_encoder(tmp_path: Path) -> None:
+    options = {**QUICK, "trials": 1, "certify": 1, "noise_shares": (0.5,), "payload_bits": (8,)}
+    result = search(out=tmp_path / "run", **options)
+    spec = EncoderSpec.read(tmp_path / "run" / "encoder.json")
+    assert spec.payload.bits == 8 and spec.noise_std > 0
+    shape = build_encoder(spec).feature_shape
+    assert result["limits"]["payload_bytes"]["value"] == np.prod(shape)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +197,12 @@ def test_nothing_feasible_trains_nothing_and_names_the_nearest_misses(tmp_path: 
         ({"timeout_s": 0.0}, "timeout of 0 s"),
         ({"attack_pairs": 3}, "3 attack pairs are too few"),
         ({"limits": {"speed": 1.0}}, "unknown metric"),
+        ({"limits": {"macs": 1000.0}}, "no cut of bundled:plain8 has macs of at most 1000"),
+        ({"policies": ("fischer",)}, "did you mean fisher"),
+        ({"noise_shares": (-1.0,)}, "noise share of -1"),
+        ({"payload_bits": (5,)}, "5 bits"),
+        ({"certify": 0}, "0 candidates to certify are too few"),
+        ({"select_images": 3}, "3 images to compare on are too few"),
         ({"input_sizes": (4,)}, "input size 4"),
     ),
 )

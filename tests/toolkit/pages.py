@@ -26,13 +26,13 @@ class Page(HTMLParser):
         self.text += f" {data}"
 
     def dots(self) -> list[str]:
-        """The classes of the plot's dots, without those of its key."""
+        """The classes of the front's marks, without those of its key."""
         titled = [
-            attributes
+            str(attributes.get("class"))
             for (tag, attributes), (inner, _) in zip(self.tags, self.tags[1:], strict=False)
-            if tag == "circle" and inner == "title"
+            if tag in ("circle", "path") and inner == "title"
         ]
-        return [str(attributes["class"]) for attributes in titled]
+        return [classes for classes in titled if classes.startswith("dot ")]
 
 
 def browse(page: Path, folder: Path) -> tuple[str, list[str], list[str]]:

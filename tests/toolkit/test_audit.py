@@ -19,9 +19,6 @@ from .conftest import Outcome, run_process, tree
 
 Run = Callable[..., Outcome]
 
-# one worker: the folder of subjects and the finished audit in it take a while to make
-pytestmark = pytest.mark.xdist_group("audit")
-
 WEIGHTS = ("--weights", "random")
 SMALL = (
     *("--data", "npz:images.npz", "--image-size", "16", "--pairs", "100", "--test-images", "60"),

@@ -69,7 +69,12 @@ CASES: dict[str, tuple[Sequence[str], str]] = {
     "unknown verb": (["serach"], "unknown verb 'serach'; did you mean search?"),
     "unknown verb of devices": (["devices", "lst"], "unknown verb 'lst'; did you mean list?"),
     "unknown option": (["search", "--trails", "4"], "no such option: --trails"),
-    "missing option": (["search", "--device", "raspberry-pi-4b"], "missing option '--data'"),
+    "missing option": (["search", "--device", "raspberry-pi-4b", "--out", "run"], "missing option '--data'"),
+    "unknown policy": ([*SEARCH, "--policy", "fischer"], "unknown policy 'fischer'; did you mean fisher?"),
+    "payload of other bits": ([*SEARCH, "--payload-bits", "5"], "a payload of 5 bits is not possible"),
+    "limits that no cut meets": ([*SEARCH, "--limit", "macs=10"], "no cut of bundled:plain8 has macs"),
+    "warm start from nowhere": ([*SEARCH, "--warm-start", "nowhere"], "run folder nowhere does not exist"),
+    "explaining no run": (["search", "--out", "nowhere", "--explain", "1"], "run folder nowhere does not"),
     "unknown device": (
         [*SEARCH, "--device", "raspberry-pi-9"],
         "unknown device 'raspberry-pi-9'; did you mean",

@@ -18,6 +18,9 @@ VERBS = (
     "devices list",
     "devices show",
     "devices validate",
+    "cache",
+    "cache list",
+    "cache clear",
     "cuts",
     "search",
     "defend",
@@ -65,7 +68,7 @@ def test_every_verb_has_help_and_common_flags(privynet: Run, verb: str) -> None:
     shown = privynet(*verb.split(), "--help")
     assert shown.code == 0
     assert shown.out.startswith(f"Usage: privynet {verb}")
-    if verb != "devices":
+    if verb not in ("devices", "cache"):
         assert all(flag in shown.out for flag in ("--json", "--seed", "--debug"))
 
 

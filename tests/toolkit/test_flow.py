@@ -18,13 +18,12 @@ from .conftest import COMMAND, Outcome, run_process, tree
 
 Run = Callable[..., Outcome]
 
-# one worker: the chain's steps share a folder that takes a while to make
-pytestmark = pytest.mark.xdist_group("flow")
-
 SEARCH = (
     *("search", "--device", "raspberry-pi-zero-2w", "--data", "digits", "--backbone", "bundled"),
     *("--weights", "random", "--limit", "r2=0.9", "--pairs", "100", "--budget", "0.5"),
-    *("--train-images", "200", "--input-size", "16", "--no-bench", "--insecure-fixed-secret", "--json"),
+    *("--train-images", "200", "--input-size", "16", "--certify", "1", "--no-bench"),
+    *("--policy", "fisher", "--policy", "random"),
+    *("--insecure-fixed-secret", "--json"),
 )
 SCORE = {"value", "ci95", "n"}
 
@@ -73,7 +72,7 @@ def test_search_prints_the_encoder_and_how_far_it_uses_each_limit(chain: Chain) 
         "trials",
         "runners_up",
     } <= result.keys()
-    assert result["utility"].keys() == {*SCORE, "metric"}
+    assert result["utility"].keys() == {*SCORE, "metric", "heads"}
     assert result["privacy_loss"]["r2"].keys() == {*SCORE, "worst_decile", "attack"}
     assert {"total", "pruned", "evaluated", "feasible", "certified"} <= result["trials"].keys()
     assert result["trials"]["total"] == 4
@@ -174,16 +173,34 @@ def test_the_same_search_on_its_own_run_answers_at_once(chain: Chain, privynet: 
 
 
 def test_nothing_feasible_is_exit_code_3_with_the_nearest_misses(privynet: Run, tmp_path: Path) -> None:
-    line = [*SEARCH[:-1], "--trials", "2", "--limit", "macs=10", "--out", tmp_path / "run"]
+    line = [text.replace("r2=0.9", "r2=0.0001") for text in SEARCH[:-1]]
+    line += ["--trials", "2", "--out", str(tmp_path / "run")]
     shown = privynet(*line)
     assert shown.code == 3
-    assert "nearest misses" in shown.out and "macs" in shown.out
+    assert "nearest misses" in shown.out and "r2" in shown.out
     again = privynet(*line, "--json")
     assert again.code == 3
     assert again.json["encoder"] is None
-    assert "macs" in again.json["binding"]
+    assert again.json["binding"]
     assert again.json["nearest"][0]["violated"]
     assert 'id="nothing"' in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_limits_that_no_cut_is_inside_are_told_before_anything_runs(privynet: Run, tmp_path: Path) -> None:
+    shown = privynet(*SEARCH, "--trials", "2", "--limit", "macs=10", "--out", tmp_path / "run")
+    assert shown.code == 2
+    assert "no cut of bundled:plain8 has macs of at most 10" in shown.error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_trial_is_explained(chain: Chain, privynet: Run) -> None:
+    folder, printed = chain
+    trial = printed["search"]["trial"]
+    shown = privynet("search", "--out", folder / "run", "--explain", str(trial))
+    assert shown.code == 0 and "chosen: the most accurate certified one" in shown.out
+    again = privynet("search", "--out", folder / "run", "--explain", str(trial), "--json")
+    assert again.json["row"]["number"] == trial and again.json["limits"]["r2"]["use"] <= 1
+    assert privynet("search", "--out", folder / "run", "--explain", "77").code == 2
 
 
 def finished_trials(journal: Path) -> int:

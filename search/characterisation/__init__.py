@@ -1,0 +1,32 @@
+"""What is learned once of a backbone and a data set, so that judging a selection of channels is nearly free.
+
+``FeatureStore`` keeps the features of every cut in the ``Cache``; ``cut_moments`` gives the closed-form
+utility and leakage of any ``Selection`` of a cut's channels, ``channel_scores`` what each is worth alone.
+``AmortisedHead`` and ``AmortisedAttacker`` are networks that know every subset of a cut's channels.
+``Calibration`` turns any of these proxies into an ``Estimate`` of what networks trained for one candidate
+give, with its error.
+"""
+
+from .amortised_attacker import AmortisedAttacker
+from .amortised_head import AmortisedHead
+from .cache import Cache, CacheEntry
+from .calibration import Calibration, Estimate
+from .channel_scores import ChannelScores, channel_scores
+from .closed_forms import Selection
+from .features import FeatureStore
+from .moments import CutMoments, cut_moments
+
+__all__ = [
+    "AmortisedAttacker",
+    "AmortisedHead",
+    "Cache",
+    "CacheEntry",
+    "Calibration",
+    "ChannelScores",
+    "CutMoments",
+    "Estimate",
+    "FeatureStore",
+    "Selection",
+    "channel_scores",
+    "cut_moments",
+]

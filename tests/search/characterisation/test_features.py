@@ -1,0 +1,165 @@
+"""Features of all cuts from one pass, and what is read off them, against each cut's own encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from privynet.data import open_data
+from privynet.encoders import Splitter, fisher_scores, load_backbone, make_encoder, parse_backbone
+from privynet.errors import InputError
+from privynet.progress import SILENT, Task
+from privynet.search.characterisation import Cache, FeatureStore, channel_scores, cut_moments
+from privynet.search.characterisation.channel_scores import redundancy
+from privynet.search.characterisation.image_moments import ImageMoments
+from privynet.search.characterisation.moments import CutMoments
+
+DIGITS = open_data("digits")
+SPLITS = {
+    "head-train": DIGITS.split("head-train", limit=200),
+    "attack-train": DIGITS.split("attack-train", limit=100),
+    "attack-val": DIGITS.split("attack-val", limit=30),
+    "select": DIGITS.split("select", limit=60),
+}
+SPLITTER = Splitter(load_backbone(parse_backbone("bundled")), 32)
+CUTS = [cut.name for cut in SPLITTER.cuts]
+
+
+class Listening:
+    """A progress that keeps what is worked on and what the user is told."""
+
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+        self.warnings: list[str] = []
+
+    @contextmanager
+    def task(self, description: str, total: float | None = None) -> Iterator[Task]:
+        self.tasks.append(description)
+        with SILENT.task(description, total) as task:
+            yield task
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def open_store(folder: Path, **options: int) -> FeatureStore:
+    return FeatureStore(Cache(folder, **options), SPLITS, DIGITS, accelerator="cpu")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    return open_store(tmp_path_factory.mktemp("cache"))
+
+
+def test_one_pass_gives_the_features_of_every_cut(store: FeatureStore) -> None:
+    listening = Listening()
+    images = SPLITS["select"].images(32)
+    for cut in CUTS:
+        features = store.features(SPLITTER, cut, "select", progress=listening)
+        assert isinstance(features, np.memmap) and features.dtype == np.float16
+        expected = make_encoder(SPLITTER, cut=cut).encode(images)
+        np.testing.assert_allclose(features, expected, rtol=2e-3, atol=1e-3)
+    assert len(listening.tasks) == 1 and not listening.warnings
+
+
+def test_a_later_store_computes_nothing(store: FeatureStore) -> None:
+    first = store.features(SPLITTER, CUTS[2], "attack-val")
+    listening = Listening()
+    later = open_store(store.cache.folder)
+    np.testing.assert_array_equal(later.features(SPLITTER, CUTS[2], "attack-val", progress=listening), first)
+    assert not listening.tasks
+
+
+def test_other_images_are_other_entries(store: FeatureStore) -> None:
+    splits = {**SPLITS, "select": DIGITS.split("select", limit=50)}
+    other = FeatureStore(store.cache, splits, DIGITS, accelerator="cpu")
+    assert len(other.features(SPLITTER, CUTS[-1], "select")) == 50
+    assert len(store.features(SPLITTER, CUTS[-1], "select")) == 60
+
+
+def test_where_all_cuts_do_not_fit_each_is_computed_by_itself_and_that_is_said(tmp_path: Path) -> None:
+    store, listening = open_store(tmp_path, max_bytes=2**20), Listening()
+    for cut in CUTS[-2:]:
+        features = store.features(SPLITTER, cut, "attack-val", progress=listening)
+        assert features.shape == (30, *SPLITTER.cut(cut).shape)
+    assert len(listening.warnings) == 1 and f"{len(CUTS)} cuts" in listening.warnings[0]
+    assert {tuple(entry.key["cuts"]) for entry in store.cache.entries()} == {(cut,) for cut in CUTS[-2:]}
+
+
+def test_only_cuts_of_interest_are_computed_together(tmp_path: Path) -> None:
+    store = FeatureStore(
+        Cache(tmp_path), SPLITS, DIGITS, accelerator="cpu", cuts=lambda _: [CUTS[0], CUTS[1]]
+    )
+    for cut in (CUTS[1], CUTS[0], CUTS[2]):
+        assert store.features(SPLITTER, cut, "attack-val").shape == (30, *SPLITTER.cut(cut).shape)
+    assert {tuple(entry.key["cuts"]) for entry in store.cache.entries()} == {(CUTS[0], CUTS[1]), (CUTS[2],)}
+
+
+def test_an_unknown_cut_is_refused(store: FeatureStore) -> None:
+    with pytest.raises(InputError):
+        store.features(SPLITTER, "nowhere", "select")
+
+
+def test_moments_of_a_cut_are_those_of_its_features_and_kept(store: FeatureStore) -> None:
+    cut = CUTS[-3]
+    direct = CutMoments.of_cut(
+        {name: store.features(SPLITTER, cut, name) for name in SPLITS},
+        {name: split.labels for name, split in SPLITS.items()},
+        {name: split.images(DIGITS.reference_size) for name, split in SPLITS.items()},
+        classes=10,
+    )
+    listening = Listening()
+    first, again = (cut_moments(store, SPLITTER, cut, progress=listening) for _ in range(2))
+    assert listening.tasks == [f"moments of {cut}"]
+    for moments in (first, again):
+        for part, expected in ((moments.classes, direct.classes), (moments.images, direct.images)):
+            for field in fields(expected):
+                np.testing.assert_array_equal(getattr(part, field.name), getattr(expected, field.name))
+    assert first.utility(range(16)) == direct.utility(range(16)) > 0.5
+    assert first.leakage(range(16)) == direct.leakage(range(16)) > 0
+
+
+def test_channel_scores_are_those_of_each_channel(store: FeatureStore) -> None:
+    cut = CUTS[-3]
+    moments = cut_moments(store, SPLITTER, cut)
+    listening = Listening()
+    scores, again = (channel_scores(store, SPLITTER, cut, moments, progress=listening) for _ in range(2))
+    assert listening.tasks == [f"channels of {cut}"]
+    features = store.features(SPLITTER, cut, "head-train")
+    np.testing.assert_array_equal(scores.fisher, fisher_scores(features, SPLITS["head-train"].labels))
+    np.testing.assert_array_equal(scores.leakage, [moments.leakage([c]) for c in range(moments.channels)])
+    for name in ("fisher", "leakage", "redundancy"):
+        np.testing.assert_array_equal(getattr(scores, name), getattr(again, name))
+        assert getattr(scores, name).shape == (moments.channels,)
+
+
+def test_redundancy_is_what_regression_on_the_other_channels_explains() -> None:
+    rng = np.random.default_rng(0)
+
+    def draw(n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        maps = rng.standard_normal((n, 5, 8, 8))
+        maps[:, 3] = maps[:, 0] - 2 * maps[:, 1] + 0.5 * maps[:, 3]
+        maps[:, 4] = 1.0
+        return np.asarray(maps * np.array([1, 10, 0.1, 1, 1])[:, None, None], np.float32)
+
+    train, val = draw(400), draw(200)
+    images = rng.integers(0, 256, (400, 16, 16, 3)).astype(np.uint8)
+    moments = ImageMoments.of_pairs(train, images, val, images[:200])
+    found = redundancy(moments)
+    # Deviations from each place's mean; those of a neighbourhood's other places hardly differ.
+    rows, val_rows = (
+        (part - train.mean(0)).transpose(0, 2, 3, 1).reshape(-1, 5)[:, :4] for part in (train, val)
+    )
+    for channel in range(4):
+        others = [c for c in range(4) if c != channel]
+        fitted = LinearRegression(fit_intercept=False).fit(rows[:, others], rows[:, channel])
+        rest = val_rows[:, channel] - fitted.predict(val_rows[:, others])
+        expected = 1 - (rest**2).sum() / (val_rows[:, channel] ** 2).sum()
+        assert found[channel] == pytest.approx(max(0.0, expected), abs=0.02)
+    assert found[0] > 0.6 > 0.1 > found[2] and found[4] == 1

@@ -1,0 +1,123 @@
+"""How closely a candidate is looked at, and what is then believed of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from privynet.data import open_data
+from privynet.device_profiles import load_profile
+from privynet.encoders import Splitter, load_backbone, parse_backbone
+from privynet.search import Limits
+from privynet.search.budget import Budget, search_splits
+from privynet.search.characterisation import Cache, Estimate, FeatureStore
+from privynet.search.evaluation import AMORTISE_AFTER, LEAST_ROWS, Evaluator
+from privynet.search.judge import Judge
+from privynet.search.records import Evaluation, TrialRecord
+from privynet.search.space import Candidate, Space
+
+DIGITS = open_data("digits")
+BUDGET = Budget(train_images=300, attack_pairs=150, attack_s=0.5, select_images=100, attack_val_images=50)
+PI = load_profile("raspberry-pi-5")
+WIDE = Limits.resolve({"r2": 5.0}, PI)
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    folder = tmp_path_factory.mktemp("evaluation")
+    splitter = Splitter(load_backbone(parse_backbone("bundled")), 16)
+    return Judge(
+        Space({(0, 16): splitter}),
+        FeatureStore(Cache(folder / "cache"), search_splits(DIGITS, BUDGET), DIGITS, accelerator="cpu"),
+        budget=BUDGET,
+        secret=bytes(32),
+        seed=0,
+        accelerator="cpu",
+        matrices=folder / "matrices",
+    )
+
+
+def looked_at(judge: Judge, candidate: Candidate, records: list[TrialRecord], limits: Limits) -> Evaluation:
+    return Evaluator(judge, limits).evaluate(candidate, judge.sending(candidate), records)
+
+
+def recorded(candidate: Candidate, evaluation: Evaluation, number: int) -> TrialRecord:
+    metrics = evaluation.privacy_metrics()
+    return TrialRecord(number, candidate, (candidate.channels, 8, 8), metrics, (), 0.0, evaluation)
+
+
+CUTS = ("blocks.0.2", "blocks.2.2", "blocks.4.2", "blocks.7.2")
+
+
+@pytest.fixture(scope="module")
+def first(judge: Judge) -> list[TrialRecord]:
+    """As many as a calibration needs, trained because nothing is known yet."""
+    records: list[TrialRecord] = []
+    for cut in CUTS[:LEAST_ROWS]:
+        candidate = Candidate(0, 16, cut, 8, "fisher")
+        evaluation = looked_at(judge, candidate, records, WIDE)
+        records.append(recorded(candidate, evaluation, len(records)))
+    return records
+
+
+def test_the_first_candidates_are_trained(first: list[TrialRecord]) -> None:
+    assert [record.stage for record in first] == ["trained"] * LEAST_ROWS
+    for record in first:
+        assert record.evaluation is not None
+        assert record.evaluation.utility is not None and record.evaluation.leakage is not None
+        assert record.accuracy == record.evaluation.utility["value"]
+        strongest = record.evaluation.leakage["strongest"]["r2"]["value"]
+        assert record.metrics["r2"] == strongest == record.estimates["r2"].value
+        assert set(record.evaluation.proxies["closed-form"]) == {"accuracy", "r2"}
+
+
+def test_what_cannot_beat_the_best_is_left_at_its_closed_forms(
+    judge: Judge, first: list[TrialRecord]
+) -> None:
+    perfect = replace(first[0], candidate=replace(first[0].candidate, channels=3), number=99)
+    assert perfect.evaluation is not None
+    best = {**perfect.estimates, "accuracy": Estimate(50.0, 0.0)}
+    unbeatable = replace(perfect, evaluation=replace(perfect.evaluation, estimates=best, stage="closed-form"))
+    found = looked_at(judge, Candidate(0, 16, "blocks.3.2", 8, "fisher"), [*first, unbeatable], WIDE)
+    assert found.stage == "closed-form" and found.utility is None
+    assert found.estimates["accuracy"].error > 0 and found.estimates["r2"].error > 0
+    assert found.privacy_metrics()["r2"] == found.estimates["r2"].at_most
+
+
+def test_what_breaks_a_limit_even_if_estimated_too_high_is_left_there(
+    judge: Judge, first: list[TrialRecord]
+) -> None:
+    narrow = Limits.resolve({"r2": -50.0}, PI)
+    found = looked_at(judge, Candidate(0, 16, "blocks.3.2", 8, "fisher"), first, narrow)
+    assert found.stage == "closed-form"
+
+
+def test_what_may_be_the_best_is_trained(judge: Judge, first: list[TrialRecord]) -> None:
+    modest = [
+        replace(record, evaluation=replace(record.evaluation, stage="trained"))
+        for record in first  # type: ignore[type-var]
+    ]
+    found = looked_at(judge, Candidate(0, 16, "blocks.4.2", 32, "fisher"), modest, WIDE)
+    assert found.stage == "trained"
+
+
+def test_other_kinds_of_selection_are_calibrated_by_themselves(
+    judge: Judge, first: list[TrialRecord]
+) -> None:
+    found = looked_at(judge, Candidate(0, 16, "blocks.2.2", 4, "projection", 4.0), first, WIDE)
+    assert found.stage == "trained"
+
+
+def test_a_cut_that_is_looked_at_often_has_its_amortised_networks(
+    judge: Judge, first: list[TrialRecord]
+) -> None:
+    records = list(first)
+    counts = (2, 4, 12)[:AMORTISE_AFTER]
+    for count in counts:
+        candidate = Candidate(0, 16, "blocks.2.2", count, "fisher")
+        evaluation = replace(looked_at(judge, candidate, [], WIDE), stage="trained")
+        records.append(recorded(candidate, evaluation, len(records)))
+    found = looked_at(judge, Candidate(0, 16, "blocks.2.2", 16, "fisher"), records, WIDE)
+    assert found.stage in ("amortised", "trained")
+    assert set(found.proxies["amortised"]) == {"accuracy", "r2"}

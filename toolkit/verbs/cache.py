@@ -1,0 +1,84 @@
+"""``privynet cache``: what the characterisation cache holds, for what, and how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..console import Screen, table
+from ..options import Debug, Json, Seed
+
+if TYPE_CHECKING:
+    import rich.table
+
+_MEGABYTE = 1e6
+
+
+def list_(as_json: Json = False, seed: Seed = 0, debug: Debug = False) -> None:
+    """List what is cached, the entry used last first.
+
+    The cache is in $PRIVYNET_CACHE, else in the user's cache folder. It may be removed at any time: what is
+    needed again is computed again.
+    """
+    from datetime import UTC, datetime
+
+    from ...search.characterisation import Cache
+
+    cache = Cache()
+    found = cache.entries()
+    entries = [
+        {
+            "what": str(entry.key.get("what", "damaged")),
+            "backbone": str(entry.key.get("backbone", "")),
+            "input_size": entry.key.get("input_size"),
+            "data": str(entry.key.get("data", "")),
+            "splits": entry.key.get("splits", {}),
+            "cut": entry.key.get("cut"),
+            "bytes": entry.bytes,
+            "last_used": datetime.fromtimestamp(entry.last_used, UTC).isoformat(timespec="seconds"),
+        }
+        for entry in found
+    ]
+    result = {
+        "cache": str(cache.folder),
+        "bytes": sum(entry.bytes for entry in found),
+        "max_bytes": cache.max_bytes,
+        "entries": entries,
+    }
+    Screen(as_json=as_json, seed=seed).show(result, _listed)
+
+
+def clear(as_json: Json = False, seed: Seed = 0, debug: Debug = False) -> None:
+    """Remove all that is cached but what a running search uses."""
+    from ...search.characterisation import Cache
+
+    cache = Cache()
+    freed = cache.clear()
+    result = {"cache": str(cache.folder), "freed_bytes": freed, "entries_kept": len(cache.entries())}
+    Screen(as_json=as_json, seed=seed).show(result, _cleared)
+
+
+def _listed(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
+    if not result["entries"]:
+        yield f"{result['cache']} is empty"
+        return
+    rows = [
+        (
+            entry["what"],
+            entry["backbone"],
+            entry["input_size"] or "",
+            entry["cut"] or "",
+            ", ".join(f"{entry['data']} {name} {count}" for name, count in entry["splits"].items()),
+            f"{entry['bytes'] / _MEGABYTE:,.1f}",
+            entry["last_used"].replace("T", " ").removesuffix("+00:00"),
+        )
+        for entry in result["entries"]
+    ]
+    size, most = result["bytes"] / _MEGABYTE, result["max_bytes"] / _MEGABYTE
+    yield f"{result['cache']}: {size:,.1f} of {most:,.0f} MB"
+    yield table(["what", "backbone", ">pixels", "cut", "data", ">MB", "last used (UTC)"], rows)
+
+
+def _cleared(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
+    kept = f"; {result['entries_kept']} are in use" if result["entries_kept"] else ""
+    yield f"{result['cache']}: {result['freed_bytes'] / _MEGABYTE:,.1f} MB freed{kept}"
