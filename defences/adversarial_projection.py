@@ -44,6 +44,7 @@ STEPS = 150
 _ATTACKER_STEPS = 6
 """For each of the projection's, the common one included."""
 _BATCH = 64
+_PART = 256
 _WARM_UP = 0.15
 """The share of the steps in which attacker and head learn alone."""
 _ANNEAL_FROM = 0.6
@@ -132,7 +133,9 @@ class _Batches:
         self.block = block_size(self.places, images.shape[1])
         self.mean = features.mean(0, dtype=np.float64).astype(np.float32)
         self.mean_image = images.mean(0, dtype=np.float64).astype(np.float32)
-        self.spread = np.float32(np.sqrt(np.square(images - self.mean_image, dtype=np.float64).mean()) or 1)
+        parts = (images[start : start + _PART] - self.mean_image for start in range(0, len(images), _PART))
+        squares = sum(float(np.square(part, dtype=np.float64).sum()) for part in parts)
+        self.spread = np.float32(np.sqrt(squares / images.size) or 1)
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
         """Features (b, C, h, w), classes (b,), blocks (b, 3 block^2, h, w)."""

@@ -16,13 +16,11 @@ def check_limits(space: Space, limits: Limits, profile: DeviceProfile, backbones
 
     ``backbones``: what they are called, by their place in the space.
     """
-    bits = min(space.choices.bits)
     least: dict[str, tuple[float, str]] = {}
     broken: list[tuple[float, list[str], str]] = []
     for (backbone, input_size), splitter in space.splitters.items():
         for cut in splitter.cuts:
-            candidate = Candidate(backbone, input_size, cut.name, 1, "fisher", bits=bits)
-            metrics = cost_metrics(candidate_costs(space, candidate), profile)
+            metrics = least_costs(space, (backbone, input_size, cut.name), profile)
             violated = limits.violated(metrics)
             if not violated:
                 return
@@ -47,3 +45,10 @@ def check_limits(space: Space, limits: Limits, profile: DeviceProfile, backbones
         f"breaks {' and '.join(violated)}",
         hint="raise one of them, or give another --backbone",
     )
+
+
+def least_costs(space: Space, site: tuple[int, int, str], profile: DeviceProfile) -> dict[str, float]:
+    """The cost metrics of a cut with one channel in the fewest bits; more channels cost no less."""
+    backbone, input_size, cut = site
+    candidate = Candidate(backbone, input_size, cut, 1, "fisher", bits=min(space.choices.bits))
+    return cost_metrics(candidate_costs(space, candidate), profile)

@@ -82,9 +82,8 @@ def search(
     Trials are run by as many processes as ``workers``; with one, in this one. They are kept in a journal in
     ``out``, or in the database at the SQLAlchemy URL ``storage`` under the name ``study`` (default:
     ``privynet``). Searches on several machines with one such URL share the trials: each ends when the study
-    has its total, and chooses for its own ``out``. No secret goes there: of a candidate with the policy
-    ``random`` only the policy and how many channels it keeps, so that on another machine, under another
-    secret, the same candidate keeps other channels.
+    has its total, and certifies for its own ``out``. No secret goes there, nor exact figures of selections
+    that a secret decides; under another machine's secret the same candidate keeps other channels.
 
     Raises:
         InputError: an unknown device, data source, backbone, sampler or metric; numbers out of range; a class
@@ -158,7 +157,8 @@ def search(
             progress=progress,
         )
         certified = time.perf_counter()
-        maps = overview(judge, records, progress=progress) if any(r.evaluated for r in records) else []
+        evaluated = any(record.evaluated for record in records)
+        maps = overview(judge, records, opened.limits, opened.profile, progress=progress) if evaluated else []
         document = result_document(
             records,
             opened.limits,

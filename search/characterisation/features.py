@@ -45,7 +45,7 @@ class FeatureStore:
         self.cache, self.splits, self.data, self.accelerator = cache, splits, data, accelerator
         self._of_interest = cuts or (lambda splitter: [cut.name for cut in splitter.cuts])
         self._images: dict[str, NDArray[np.uint8]] = {}
-        self._told: set[int] = set()
+        self._together: dict[int, bool] = {}
 
     def features(
         self, splitter: Splitter, cut: str, split: str, *, progress: Progress = SILENT
@@ -97,17 +97,18 @@ class FeatureStore:
 
     def _fit(self, splitter: Splitter, cuts: Sequence[str], progress: Progress) -> bool:
         """Whether the features of these cuts, for all splits, have room in the cache together."""
-        needed = self._bytes(splitter, cuts, self.splits)
-        if needed <= self.cache.room():
-            return True
-        if id(splitter) not in self._told:
-            self._told.add(id(splitter))
+        # Decided once: what else is written meanwhile must not change where features are looked for.
+        if id(splitter) not in self._together:
+            needed = self._bytes(splitter, cuts, self.splits)
+            self._together[id(splitter)] = fits = needed <= self.cache.room()
+            if fits:
+                return True
             progress.warn(
                 f"the features of all {len(cuts)} cuts of {splitter.backbone.name.architecture} take "
                 f"{needed / 1e9:.1f} GB, the cache holds {self.cache.room() / 1e9:.1f} GB: "
                 "each cut is computed by itself, when it is needed"
             )
-        return False
+        return self._together[id(splitter)]
 
     def _compute(
         self, splitter: Splitter, cuts: Sequence[str], split: str, folder: Path, progress: Progress

@@ -77,7 +77,8 @@ def test_a_backbone_that_cannot_be_built_is_refused(text: str, message: str) -> 
 def test_offline_without_weights_the_error_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # The variable is read once, when the hub's package is imported.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(InputError, match=r"cannot be fetched; give weights=FILE"):
         load_backbone(parse_backbone("timm:mobilenetv3_small_100"))

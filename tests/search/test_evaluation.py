@@ -93,6 +93,33 @@ def test_what_breaks_a_limit_even_if_estimated_too_high_is_left_there(
     assert found.stage == "closed-form"
 
 
+def test_one_candidate_asked_for_again_and_again_calibrates_nothing(
+    judge: Judge, first: list[TrialRecord]
+) -> None:
+    repeated = [first[0], *(replace(first[0], number=number, repeats=0) for number in range(1, 6))]
+    found = looked_at(judge, Candidate(0, 16, "blocks.3.2", 8, "fisher"), repeated, WIDE)
+    assert found.stage == "trained"
+
+
+def test_few_cuts_say_nothing_of_another_one(judge: Judge, first: list[TrialRecord]) -> None:
+    counts = (2, 4, 12, 16)
+    one_cut = [
+        replace(first[0], number=number, candidate=replace(first[0].candidate, channels=count))
+        for number, count in enumerate(counts)
+    ]
+    found = looked_at(judge, Candidate(0, 16, "blocks.3.2", 8, "fisher"), one_cut, WIDE)
+    assert found.stage == "trained"
+
+
+def test_of_a_secret_selection_only_coarse_figures_may_be_known(first: list[TrialRecord]) -> None:
+    evaluation = first[0].evaluation
+    assert evaluation is not None
+    assert evaluation.without_secrets().proxies == {}
+    exact = {name: Estimate(0.123456, 0.023456) for name in ("accuracy", "r2")}
+    told = replace(evaluation, stage="closed-form", estimates=exact).without_secrets()
+    assert told.proxies == {} and told.estimates["r2"] == Estimate(0.12, 0.02)
+
+
 def test_what_may_be_the_best_is_trained(judge: Judge, first: list[TrialRecord]) -> None:
     modest = [
         replace(record, evaluation=replace(record.evaluation, stage="trained"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +91,38 @@ def test_the_same_call_resumes_and_has_nothing_left_to_do(run: tuple[Path, dict[
 
 
 def test_more_trials_go_on_where_the_run_stopped(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    import shutil
-
     out, result = run
     copied = tmp_path / "run"
     shutil.copytree(out, copied)
     longer = search(out=copied, **{**QUICK, "trials": 5})
     assert longer["trial_table"][:4] == result["trial_table"] and len(longer["trial_table"]) == 5
+
+
+def test_interrupted_before_more_trials_were_certified_it_certifies_them_when_it_goes_on(
+    run: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    longer = {**QUICK, "trials": 5}
+    copied = tmp_path / "run"
+    shutil.copytree(run[0], copied)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sys.modules["privynet.search.search"], "certify_best", interrupted)
+        search(out=copied, **longer)
+    assert search(out=copied, **longer)["trials"]["total"] == 5
+
+
+def test_nothing_exact_is_kept_of_a_secret_selection(run: tuple[Path, dict[str, Any]]) -> None:
+    """By exact figures that are the same for all, whoever has backbone and data could find the channels."""
+    rows = [json.loads(line) for line in (run[0] / "study.journal").read_text().splitlines()]
+    told = [row["user_attr"] for row in rows if "user_attr" in row]
+    secret = {"random", "leak-prune"}
+    for attributes in told:
+        assert not (attributes.get("candidate", {}).get("policy") in secret and "proxies" in attributes)
+    for row in run[1]["trial_table"]:
+        if row["policy"] in secret and row["stage"] == "closed-form":
+            assert all(round(e["value"], 2) == e["value"] for e in row["estimates"].values())
 
 
 @pytest.mark.parametrize("change", ({"seed": 1}, {"limits": {"r2": 0.9}}, {"device": "raspberry-pi-5"}))
