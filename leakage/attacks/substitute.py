@@ -264,7 +264,8 @@ def _confidence(
 
     If the truth is to each inverse what the others are to it, then its part along their mean is their mean
     agreement. One that stands out by its match is believed by itself as far as the mean map alone determines
-    it (``_determined``). All of it is scaled by the share of the observed mean map that is explained.
+    it (``_determined``). All of it is scaled by the square of the share of the observed mean map that is
+    explained: those that matched best agree in their errors too, and must not be believed for that.
     """
     if not inverses:
         return 0.0
@@ -283,7 +284,7 @@ def _confidence(
     agreement = float((apart * products).sum() / apart.sum()) / power if apart.sum() > 0 else 0.0
     even = 1 / len(weights)
     alone = determined * ((float(weights @ weights) - even) / (1 - even) if even < 1 else 1.0)
-    return float(explained * np.clip(alone + (1 - alone) * agreement, 0, 1))
+    return float(explained**2 * np.clip(alone + (1 - alone) * agreement, 0, 1))
 
 
 def _determined(view: View, mismatch: float) -> float:

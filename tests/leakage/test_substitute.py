@@ -96,8 +96,8 @@ def test_noise_is_not_taken_for_signal():
 
 
 def test_where_the_mean_image_says_nothing_of_colours_they_are_not_made_up():
-    _, found, blind = attack(nn.Identity(), Colours, colourful=False, budget_s=10)
-    assert found >= blind - 1
+    _, found, blind = attack(nn.Identity(), Colours, colourful=False, budget_s=20)
+    assert found >= blind - 0.3
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_encoder_of_another_family_does_no_harm():
         return torch.cos(20 * chosen)
 
     _, found, blind = attack(encoder, Wrong, size=16, budget_s=3)
-    assert found >= blind - 1
+    assert found >= blind - 0.3
 
 
 def test_features_without_information_give_the_mean_image():
