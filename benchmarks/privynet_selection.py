@@ -19,7 +19,8 @@ both cover, and averaged over it. PSNR at equal accuracy likewise. Intervals are
 images, the same ones for both policies; they do not hold what another training of the networks would change.
 
 Finished rows are kept in ``results/privynet_selection-SIZE.json`` and not run again; delete the file to do
-so. Workers have one thread each; seconds are those of a worker.
+so. Workers have one thread each; seconds are of processor time, so that no attack is weaker for what else
+the machine did.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measured_rows import MeasuredRows
+from measured_rows import MeasuredRows, count_work
 from numpy.typing import NDArray
 from privynet_selection_curves import label, report
 
@@ -49,7 +50,7 @@ from privynet.defences import ChannelScatter, channel_scatter
 from privynet.encoders import Splitter, fisher_scores, load_backbone, make_encoder, parse_backbone
 from privynet.leakage import ATTACKS, AuditSubject, Pairs, attack_features
 from privynet.search.characterisation.moments import CutMoments
-from privynet.search.policies import POLICIES, Selection, select
+from privynet.search.space import POLICIES, Selection, select
 
 DATA, INPUT_SIZE, SEED = "cifar10", 64, 0
 MOBILENET = (
@@ -300,7 +301,7 @@ def run(
     say(f"{cut}: features of all channels")
     CutData(cut, backbone, folder, size).prepare()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=count_work) as pool:
         futures = []
         for row in rows:
             view = CutData(cut, backbone, folder, size, secret=bytes([row["draw"]] * 32))

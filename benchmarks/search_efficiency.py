@@ -41,9 +41,8 @@ from measured_rows import MeasuredRows, interval
 from privynet.data import open_data
 from privynet.encoders import BackboneName, Splitter, load_backbone, parse_backbone
 from privynet.search import search
-from privynet.search.budget import Budget, search_splits
 from privynet.search.characterisation import Cache, FeatureStore
-from privynet.search.judge import Judge
+from privynet.search.evaluation import Budget, Judge, search_splits
 from privynet.search.space import Candidate, Space
 
 DATA, DEVICE, LIMIT_R2 = "cifar10", "raspberry-pi-5", 0.5

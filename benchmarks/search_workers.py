@@ -36,7 +36,7 @@ import psutil
 from measured_rows import MeasuredRows
 from optuna.trial import FrozenTrial, TrialState
 
-from privynet.search.storage import Storage
+from privynet.search.study import Storage
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "search"))
 

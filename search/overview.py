@@ -7,11 +7,8 @@ from typing import Any
 
 from ..device_profiles import DeviceProfile
 from ..progress import SILENT, Progress
-from .contradictions import least_costs
-from .evaluation import closed_form_estimates
-from .judge import Judge
-from .limits import Limits
-from .records import ACCURACY, TrialRecord, distinct
+from .constraints import Limits, least_costs
+from .evaluation import ACCURACY, Judge, TrialRecord, closed_form_estimates, distinct
 from .space import Candidate, channel_counts
 
 POLICY = "fisher"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .limits import Limits
-from .records import TrialRecord
+from .constraints import Limits
+from .evaluation import TrialRecord
 
 RELAXED_BY = 0.2
 

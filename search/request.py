@@ -12,13 +12,11 @@ from ..device_profiles import DeviceProfile, load_profile
 from ..encoders import BackboneName, Splitter, load_backbone
 from ..errors import InputError, unknown
 from ..progress import SILENT, Progress
-from .budget import Budget, check_classes, search_splits
-from .contradictions import check_limits
-from .limits import Limits
+from .constraints import Limits, check_limits
+from .evaluation import Budget, check_classes, search_splits
 from .opening import backbone_identity, data_identity, device_identity
 from .space import Choices, Space, input_sizes
-from .storage import DEFAULT_STUDY, Storage
-from .study import SAMPLERS, SearchStudy
+from .study import DEFAULT_STUDY, SAMPLERS, SearchStudy, Storage
 
 MIN_TRAIN_IMAGES = 100
 MIN_ATTACK_PAIRS = 50

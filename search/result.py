@@ -9,8 +9,8 @@ from typing import Any
 from ..data import DataSet
 from ..device_profiles import DeviceProfile
 from .certification import Certified, Outcome
-from .limits import Limits
-from .records import TrialRecord, distinct
+from .constraints import Limits
+from .evaluation import TrialRecord, distinct
 from .relaxing import relaxed
 
 RESULT_KIND = "search-result"

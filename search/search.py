@@ -10,21 +10,16 @@ from typing import TYPE_CHECKING, Any
 from ..artifacts import RunFolder, read_document, write_document
 from ..encoders import BackboneName, parse_backbone
 from ..progress import SILENT, Progress
-from .budget import Budget
 from .certification import certify as certify_best
 from .characterisation import Cache, FeatureStore
-from .evaluation import Evaluator
-from .judge import Judge
+from .evaluation import Budget, Evaluator, Judge, TrialRecord
 from .opening import open_run, read_owner, read_secret
 from .overview import overview
-from .records import TrialRecord
 from .request import OpenSearch, SearchRequest
 from .result import RESULT_KIND, result_document
 from .space import Choices
-from .storage import Storage
-from .study import SearchStudy
+from .study import RunTrial, SearchStudy, Storage, run_trials
 from .trial import run_trial
-from .trials import RunTrial, run_trials
 from .warm_start import warm_start as warm_start_parameters
 from .workers import run_workers
 

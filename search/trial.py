@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..artifacts import Payload
 from ..device_profiles import DeviceProfile
-from ..encoders import Costs
 from ..progress import SILENT, Progress
-from .evaluation import Evaluator
-from .judge import Judge
-from .limits import cost_metrics
-from .policies import POLICIES
-from .records import TrialRecord
-from .space import Candidate, Space
+from .constraints import cost_metrics
+from .evaluation import Evaluator, Judge, TrialRecord
+from .space import POLICIES, candidate_costs
 from .study import SearchStudy
 
 if TYPE_CHECKING:
@@ -59,15 +53,3 @@ def run_trial(
     if POLICIES[candidate.policy].secret:
         evaluation = evaluation.without_secrets()
     return study.finish(trial, candidate, shape, {**metrics, **evaluation.privacy_metrics()}, evaluation)
-
-
-def candidate_costs(space: Space, candidate: Candidate, channels: Sequence[int] | None = None) -> Costs:
-    """What the candidate's encoder costs, on shapes alone; ``channels``: those kept (default: the first)."""
-    splitter = space.splitters[candidate.backbone, candidate.input_size]
-    every = splitter.cut(candidate.cut).channels
-    if POLICIES[candidate.policy].mixes and candidate.channels < every:
-        costs = splitter.costs(candidate.cut, range(every), outputs=candidate.channels)
-    else:
-        costs = splitter.costs(candidate.cut, channels or range(candidate.channels))
-    payload = Payload(bits=candidate.bits)
-    return replace(costs, payload_bytes=payload.bytes(space.shape(candidate)))

@@ -19,8 +19,7 @@ from ..errors import InputError, PrivynetError
 from ..progress import Task
 from .request import OpenSearch
 from .search import make_judge, trial_runner
-from .storage import Storage
-from .trials import run_trials
+from .study import Storage, run_trials
 
 if TYPE_CHECKING:
     from .workers import Order

@@ -21,7 +21,7 @@ from ..errors import InputError, PrivynetError
 from ..progress import SILENT, Progress
 from .request import SearchRequest
 from .study import SearchStudy
-from .trials import POLL_S, ShownTrials
+from .study.trials import POLL_S, ShownTrials
 
 _ENDING_S = 1.0
 """So long a worker has to end by itself."""

@@ -16,8 +16,8 @@ from privynet.device_profiles.reading import CATALOGUE
 from privynet.encoders.bundled import weights_path
 from privynet.errors import InputError
 from privynet.search import search
-from privynet.search.budget import check_classes
-from privynet.search.study import population_size
+from privynet.search.evaluation import check_classes
+from privynet.search.study.study import population_size
 
 from . import cheap
 

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from privynet.errors import InputError, PrivynetError
 from privynet.search import search
-from privynet.search.storage import Storage
+from privynet.search.study import Storage
 from privynet.search.workers import threads_each
 
 from . import cheap

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from privynet.encoders import Splitter, load_backbone, make_encoder, parse_backbone
-from privynet.search.sending import Sending
+from privynet.search.evaluation.sending import Sending
 
 RNG = np.random.default_rng(0)
 WHOLE = RNG.standard_normal((300, 6, 4, 4)).astype(np.float32) * np.arange(1, 7)[:, None, None]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..encoders import Splitter
-from ..leakage import Pairs
-from ..progress import SILENT, Progress
-from .characterisation import ChannelScores, CutMoments, FeatureStore, channel_scores, cut_moments
+from ...encoders import Splitter
+from ...leakage import Pairs
+from ...progress import SILENT, Progress
+from ..characterisation import ChannelScores, CutMoments, FeatureStore, channel_scores, cut_moments
 
 if TYPE_CHECKING:
-    from ..defences import ChannelScatter
-    from .characterisation import AmortisedAttacker, AmortisedHead
+    from ...defences import ChannelScatter
+    from ..characterisation import AmortisedAttacker, AmortisedHead
 
 _VERSION = 1
 """Of the amortised networks; another one makes other cache entries."""
@@ -91,7 +91,7 @@ class CharacterisedCut:
     @cached_property
     def scatter(self) -> ChannelScatter:
         """The channels' covariances."""
-        from ..defences import channel_scatter
+        from ...defences import channel_scatter
 
         return channel_scatter(*self.examples())
 
@@ -102,7 +102,7 @@ class CharacterisedCut:
 
     def amortised(self, channels: Sequence[int]) -> Mapping[str, float]:
         """``accuracy`` and ``r2`` of kept channels on ``select``, by the networks that know every subset."""
-        from ..cloud import FeatureSet
+        from ...cloud import FeatureSet
 
         test = self.pairs("select")
         return {
@@ -116,7 +116,7 @@ class CharacterisedCut:
 
     @cached_property
     def _attacker(self) -> AmortisedAttacker:
-        from .characterisation import AmortisedAttacker
+        from ..characterisation import AmortisedAttacker
 
         def build() -> bytes:
             return AmortisedAttacker.fit(
@@ -135,9 +135,9 @@ class CharacterisedCut:
 
     @cached_property
     def _head(self) -> AmortisedHead:
-        from ..cloud import FeatureSet
-        from ..cloud.train import hold_out
-        from .characterisation import AmortisedHead
+        from ...cloud import FeatureSet
+        from ...cloud.train import hold_out
+        from ..characterisation import AmortisedHead
 
         def build() -> bytes:
             features, labels = self.features("head-train"), self.store.splits["head-train"].labels

@@ -16,7 +16,7 @@ from privynet.defences import ChannelScatter, channel_scatter
 from privynet.encoders import Splitter, fisher_scores, load_backbone, make_encoder, parse_backbone
 from privynet.errors import InputError
 from privynet.search.characterisation.moments import CutMoments
-from privynet.search.policies import POLICIES, CutView, Policy, select
+from privynet.search.space.policies import POLICIES, CutView, Policy, select
 
 SPLITS = {"head-train": 400, "select": 200, "attack-train": 300, "attack-val": 60}
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..encoders import random_channels, top_channels
-from ..errors import InputError, unknown
+from ...encoders import random_channels, top_channels
+from ...errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from ..defences import ChannelScatter
+    from ...defences import ChannelScatter
 
 Selection = tuple[int, ...] | NDArray[np.float32]
 """Kept channels, ascending, or a mixing matrix float32 (D', C)."""
@@ -196,7 +196,7 @@ def _joint(view: CutView, count: int, values: Mapping[str, float]) -> Selection:
 
 
 def _projection(view: CutView, count: int, values: Mapping[str, float]) -> Selection:
-    from ..defences import eigen_projection
+    from ...defences import eigen_projection
 
     scatter = view.scatter
     return eigen_projection(
@@ -205,7 +205,7 @@ def _projection(view: CutView, count: int, values: Mapping[str, float]) -> Selec
 
 
 def _adversarial(view: CutView, count: int, values: Mapping[str, float]) -> Selection:
-    from ..defences import train_projection
+    from ...defences import train_projection
 
     features, labels, images = view.examples()
     return train_projection(

@@ -11,13 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..progress import SILENT, Progress
-from .characterisation import Calibration, Estimate
+from ...progress import SILENT, Progress
+from ..characterisation import Calibration, Estimate
+from ..constraints import Limits
+from ..space import Candidate
 from .judge import Judge
-from .limits import Limits
 from .records import ACCURACY, PRIVACY_METRICS, Evaluation, TrialRecord, distinct
 from .sending import Sending
-from .space import Candidate
 
 LEAST_ROWS = 4
 """Fewer trained candidates of a kind calibrate nothing: the first ones are all trained."""

@@ -8,8 +8,7 @@ from privynet.device_profiles import load_profile
 from privynet.encoders import Splitter, load_backbone, parse_backbone
 from privynet.errors import InputError
 from privynet.search import Limits
-from privynet.search.contradictions import check_limits
-from privynet.search.limits import cost_metrics
+from privynet.search.constraints import check_limits, cost_metrics
 from privynet.search.space import Choices, Space
 
 PI = load_profile("raspberry-pi-5")

@@ -20,15 +20,13 @@ from privynet.device_profiles import load_profile
 from privynet.errors import InputError
 from privynet.search import Limits, search
 from privynet.search.characterisation import Estimate
-from privynet.search.records import Evaluation, TrialRecord
+from privynet.search.evaluation import Evaluation, TrialRecord
 from privynet.search.space import Candidate
-from privynet.search.storage import Storage
-from privynet.search.study import SearchStudy
-from privynet.search.trials import run_trials
+from privynet.search.study import SearchStudy, Storage, run_trials
 from privynet.toolkit.main import main
 
-from .cheap import CHEAP
-from .temporary_postgresql import PASSWORD, TemporaryPostgresql
+from ..cheap import CHEAP
+from ..temporary_postgresql import PASSWORD, TemporaryPostgresql
 
 pytestmark = pytest.mark.postgresql
 

@@ -16,16 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Score
-from ..encoders import Encoder, ProjectionMethod, Splitter, make_encoder
-from ..leakage import ATTACKS, Leakage, Pairs, View, attack_features
-from ..progress import SILENT, Progress
+from ...data import Score
+from ...encoders import Encoder, ProjectionMethod, Splitter, make_encoder
+from ...leakage import ATTACKS, Leakage, Pairs, View, attack_features
+from ...progress import SILENT, Progress
+from ..characterisation import FeatureStore
+from ..space import POLICIES, Candidate, Selection, Space, select
 from .budget import Budget
-from .characterisation import FeatureStore
 from .cut_view import CharacterisedCut
-from .policies import POLICIES, Selection, select
 from .sending import Sending
-from .space import Candidate, Space
 
 AMORTISED = 2.0
 """Times a trial's attack: what each amortised network of a cut may take."""
@@ -185,8 +184,8 @@ class Judge:
         self, features: Mapping[str, NDArray[Any]], *, seed: int, progress: Progress = SILENT
     ) -> NDArray[np.float64]:
         """Train a head on head-train; 1 for each image of ``select`` that it answers rightly, else 0."""
-        from ..cloud import FeatureSet, fit_head
-        from ..cloud.train import hold_out
+        from ...cloud import FeatureSet, fit_head
+        from ...cloud.train import hold_out
 
         labels, classes = self.store.splits["head-train"].labels, self.store.data.classes
         trained_on, stopped_by = (

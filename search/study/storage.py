@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 
-from ..errors import InputError, PrivynetError
+from ...errors import InputError, PrivynetError
 from .journal import open_journal, repair_journal
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data import DataSet, Split
-from ..errors import InputError
+from ...data import DataSet, Split
+from ...errors import InputError
 
 LEAST_IMAGES = 2
 """Of each class: one to train the head on, one to stop its training by."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..device_profiles import METRICS, DeviceProfile
-from ..errors import InputError
+from ...device_profiles import METRICS, DeviceProfile
+from ...errors import InputError
+from ..space import Candidate, Space, candidate_costs
 from .limits import Limits, cost_metrics
-from .space import Candidate, Space
-from .trial import candidate_costs
 
 
 def check_limits(space: Space, limits: Limits, profile: DeviceProfile, backbones: Sequence[str]) -> None:

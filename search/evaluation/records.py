@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from ..device_profiles import METRICS
-from .characterisation import Estimate
-from .space import Candidate
+from ...device_profiles import METRICS
+from ..characterisation import Estimate
+from ..space import Candidate
 
 Stage = Literal["costs", "closed-form", "amortised", "trained"]
 """How closely a candidate was looked at: its costs alone, or the step that its estimates come from."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 
-from ..progress import SILENT, Progress, Task
-from .records import TrialRecord
+from ...progress import SILENT, Progress, Task
+from ..evaluation import TrialRecord
 from .study import SearchStudy
 
 RunTrial = Callable[[optuna.Trial], TrialRecord]

@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifacts import OrtEncoder, RunFolder, replace_file
-from ..data import Score
-from ..device_profiles import DeviceProfile, LatencyPrediction
-from ..encoders import Encoder, write_encoder
-from ..exporters import write_onnx
-from ..leakage import ATTACKS, AuditSubject, Leakage, View, attack_features, mean_image
-from ..progress import SILENT, Progress
-from .characterisation.features import write_array
-from .judge import Judge
-from .kept_certifications import KeptCertification
-from .limits import Limits, cost_metrics
-from .records import PRIVACY_METRICS, TrialRecord, distinct
+from ...artifacts import OrtEncoder, RunFolder, replace_file
+from ...data import Score
+from ...device_profiles import DeviceProfile, LatencyPrediction
+from ...encoders import Encoder, write_encoder
+from ...exporters import write_onnx
+from ...leakage import ATTACKS, AuditSubject, Leakage, View, attack_features, mean_image
+from ...progress import SILENT, Progress
+from ..characterisation.features import write_array
+from ..constraints import Limits, cost_metrics
+from ..evaluation import PRIVACY_METRICS, Judge, TrialRecord, distinct
+from .kept import KeptCertification
 
 HEADS = 3
 """Trained with different seeds; the utility is their mean."""

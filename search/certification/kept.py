@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifacts import RunFolder, read_document, replace_file, write_document
-from ..data import Score
-from ..encoders import Encoder, EncoderSpec
-from ..leakage import Leakage
-from .records import TrialRecord
+from ...artifacts import RunFolder, read_document, replace_file, write_document
+from ...data import Score
+from ...encoders import Encoder, EncoderSpec
+from ...leakage import Leakage
+from ..evaluation import TrialRecord
 
 _KIND = "certification"
 _SHOWN = 4

@@ -10,11 +10,9 @@ from privynet.data import open_data
 from privynet.device_profiles import load_profile
 from privynet.encoders import Splitter, load_backbone, parse_backbone
 from privynet.search import Limits
-from privynet.search.budget import Budget, search_splits
 from privynet.search.characterisation import Cache, Estimate, FeatureStore
-from privynet.search.evaluation import AMORTISE_AFTER, LEAST_ROWS, Evaluator
-from privynet.search.judge import Judge
-from privynet.search.records import Evaluation, TrialRecord
+from privynet.search.evaluation import Budget, Evaluation, Judge, TrialRecord, search_splits
+from privynet.search.evaluation.evaluator import AMORTISE_AFTER, LEAST_ROWS, Evaluator
 from privynet.search.space import Candidate, Space
 
 DIGITS = open_data("digits")

@@ -9,9 +9,9 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifacts import Payload
-from ..defences import features_std
-from .policies import Selection
+from ...artifacts import Payload
+from ...defences import features_std
+from ..space import Selection
 
 _AS_IT_IS = Payload()
 _STATISTICS_IMAGES = 1000

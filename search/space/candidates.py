@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..encoders import Splitter
-from ..errors import InputError, unknown
+from ...encoders import Splitter
+from ...errors import InputError, unknown
 from .policies import POLICIES
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from ..errors import unknown
+from ...errors import unknown
+from ..constraints import Limits
+from ..evaluation import ACCURACY, Evaluation, TrialRecord
+from ..space import Candidate
 from .claims import FINISHED, Claims
-from .limits import Limits
-from .records import ACCURACY, Evaluation, TrialRecord
-from .space import Candidate
 from .storage import DEFAULT_STUDY, Storage
 
 BEAT_S, GRACE_S = 10.0, 60.0

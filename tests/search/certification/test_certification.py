@@ -16,15 +16,12 @@ from privynet.data import open_data
 from privynet.device_profiles import load_profile
 from privynet.encoders import Backbone, EncoderSpec, Splitter, build_encoder, load_backbone, parse_backbone
 from privynet.search import Limits
-from privynet.search.budget import Budget, search_splits
-from privynet.search.certification import HEADS, STRONG_ATTACKS, Outcome, certify, promising
+from privynet.search.certification.certification import HEADS, STRONG_ATTACKS, Outcome, certify, promising
 from privynet.search.characterisation import Cache, Estimate, FeatureStore
-from privynet.search.judge import Judge
-from privynet.search.limits import cost_metrics
-from privynet.search.records import Evaluation, TrialRecord
+from privynet.search.constraints import cost_metrics
+from privynet.search.evaluation import Budget, Evaluation, Judge, TrialRecord, search_splits
 from privynet.search.result import result_document
-from privynet.search.space import Candidate, Space
-from privynet.search.trial import candidate_costs
+from privynet.search.space import Candidate, Space, candidate_costs
 
 PI = load_profile("raspberry-pi-5")
 DIGITS = open_data("digits")

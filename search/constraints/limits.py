@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..device_profiles import METRICS, DeviceProfile
-from ..encoders.costs import Costs
-from ..errors import InputError
-from ..exporters.storage import estimate_storage_kb
+from ...device_profiles import METRICS, DeviceProfile
+from ...encoders.costs import Costs
+from ...errors import InputError
+from ...exporters.storage import estimate_storage_kb
 
 Source = Literal["user", "profile", "default"]
 

@@ -1,0 +1,23 @@
+"""What a candidate costs, found on shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...artifacts import Payload
+from ...encoders import Costs
+from .candidates import Candidate, Space
+from .policies import POLICIES
+
+
+def candidate_costs(space: Space, candidate: Candidate, channels: Sequence[int] | None = None) -> Costs:
+    """What the candidate's encoder costs, on shapes alone; ``channels``: those kept (default: the first)."""
+    splitter = space.splitters[candidate.backbone, candidate.input_size]
+    every = splitter.cut(candidate.cut).channels
+    if POLICIES[candidate.policy].mixes and candidate.channels < every:
+        costs = splitter.costs(candidate.cut, range(every), outputs=candidate.channels)
+    else:
+        costs = splitter.costs(candidate.cut, channels or range(candidate.channels))
+    payload = Payload(bits=candidate.bits)
+    return replace(costs, payload_bytes=payload.bytes(space.shape(candidate)))
