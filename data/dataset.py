@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -41,6 +41,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def first(self, count: int) -> Split:
+        """The first ``count`` images, or all where there are fewer."""
+        return replace(self, indices=self.indices[:count], labels=self.labels[:count])
 
     def attribute(self, name: str) -> NDArray[np.int64]:
         """The images' values of a private attribute: (n,) positions in the attribute's ``classes``.

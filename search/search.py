@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from .overview import overview
 from .request import OpenSearch, SearchRequest
 from .result import RESULT_KIND, result_document
 from .space import Choices
-from .study import RunTrial, SearchStudy, Storage, run_trials
+from .study import UNGUIDED, RunTrial, SearchStudy, Storage, run_trials
+from .survey import openings
+from .survey import survey as make_survey
 from .trial import run_trial
 from .warm_start import warm_start as warm_start_parameters
 from .workers import run_workers
@@ -63,16 +66,18 @@ def search(
 
     ``trials`` is the study's total, trials that end at their costs included; ``timeout_s`` ends it earlier.
     Interrupted, the same call goes on and loses at most the running trial. Utility and privacy loss are
-    measured on ``select``; ``test`` is not touched. A trial is looked at as closely as it is worth: costs,
-    closed forms, amortised networks, networks of its own (``Evaluator``). The ``certify`` best are then
-    built, exported and looked at once more, and the most accurate that is inside every limit then is chosen.
+    measured on ``select``; ``test`` is not touched. The closed forms are surveyed over the whole space first,
+    and the trials begin with what is most accurate there (unless the sampler is ``random``). A trial is
+    looked at as closely as it is worth: costs, closed forms, amortised networks, networks of its own
+    (``Evaluator``). The ``certify`` best are then built, exported and looked at once more, and the most
+    accurate that is inside every limit then is chosen.
     The result has the keys of the command line's ``--json``; where nothing is feasible its ``encoder`` is
     None and ``nearest`` is filled.
 
     ``policies``: how channels may be selected (default: all of ``POLICIES``). ``noise_shares``: of the
     features' standard deviation, for noise that may be added (default: none). ``payload_bits``: 32, 8, 4
-    or 2 (default: 32). ``warm_start``: a finished run, whose best candidates are tried first. ``cache``: the
-    folder of what is computed once for a backbone and data (default: as ``Cache``).
+    or 2 (default: 32). ``warm_start``: a finished run, whose best candidates are tried first instead.
+    ``cache``: the folder of what is computed once for a backbone and data (default: as ``Cache``).
 
     Trials are run by as many processes as ``workers``; with one, in this one. They are kept in a journal in
     ``out``, or in the database at the SQLAlchemy URL ``storage`` under the name ``study`` (default:
@@ -126,8 +131,13 @@ def search(
         finished = _finished_result(run, shared, request)
         if finished is not None:
             return finished
-        shared.enqueue(first)
         judge = make_judge(opened, run)
+        survey = lru_cache(maxsize=1)(
+            lambda: make_survey(judge, opened.limits, opened.profile, progress=progress)
+        )
+        if not first and sampler not in UNGUIDED and not shared.begun:
+            first = openings(survey(), opened.space, opened.limits, opened.profile)
+        shared.enqueue(first)
         deadline = None if timeout_s is None else time.time() + timeout_s
         if workers == 1:
             run_trials(
@@ -153,7 +163,7 @@ def search(
         )
         certified = time.perf_counter()
         evaluated = any(record.evaluated for record in records)
-        maps = overview(judge, records, opened.limits, opened.profile, progress=progress) if evaluated else []
+        maps = overview(survey(), opened.space, records) if evaluated else []
         document = result_document(
             records,
             opened.limits,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..device_profiles import DeviceProfile
@@ -41,15 +39,13 @@ def run_trial(
     metrics = cost_metrics(candidate_costs(space, candidate), profile)
     if limits.violated(metrics):
         return study.prune(trial, candidate, shape, metrics)
-    started = time.perf_counter()
-    sending = judge.sending(candidate, progress=progress)
-    selected = round(time.perf_counter() - started, 3)
-    if isinstance(sending.selection, tuple):
-        metrics = cost_metrics(candidate_costs(space, candidate, sending.selection), profile)
+    if not POLICIES[candidate.policy].mixes:
+        selection = judge.sending(candidate, progress=progress).selection
+        assert isinstance(selection, tuple)
+        metrics = cost_metrics(candidate_costs(space, candidate, selection), profile)
         if limits.violated(metrics):
             return study.prune(trial, candidate, shape, metrics)
-    evaluation = evaluator.evaluate(candidate, sending, study.records(), progress=progress)
-    evaluation = replace(evaluation, seconds={"selection": selected, **evaluation.seconds})
+    evaluation = evaluator.evaluate(candidate, study.records(), progress=progress)
     if POLICIES[candidate.policy].secret:
         evaluation = evaluation.without_secrets()
     return study.finish(trial, candidate, shape, {**metrics, **evaluation.privacy_metrics()}, evaluation)

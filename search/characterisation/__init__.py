@@ -1,7 +1,8 @@
 """What is learned once of a backbone and a data set, so that judging a selection of channels is nearly free.
 
-``FeatureStore`` keeps the features of every cut in the ``Cache``; ``cut_moments`` gives the closed-form
+``take_moments`` looks at every cut in few passes of the backbone; ``cut_moments`` then gives the closed-form
 utility and leakage of any ``Selection`` of a cut's channels, ``channel_scores`` what each is worth alone.
+``FeatureStore`` keeps the features of the cuts that are looked at more closely in the ``Cache``.
 ``AmortisedHead`` and ``AmortisedAttacker`` are networks that know every subset of a cut's channels.
 ``Calibration`` turns any of these proxies into an ``Estimate`` of what networks trained for one candidate
 give, with its error.
@@ -14,7 +15,7 @@ from .calibration import Calibration, Estimate
 from .channel_scores import ChannelScores, channel_scores
 from .closed_forms import Selection
 from .features import FeatureStore
-from .moments import CutMoments, cut_moments
+from .moments import CutMoments, cut_moments, take_moments
 
 __all__ = [
     "AmortisedAttacker",
@@ -29,4 +30,5 @@ __all__ = [
     "Selection",
     "channel_scores",
     "cut_moments",
+    "take_moments",
 ]

@@ -104,7 +104,7 @@ class Cache:
             InputError: the cache cannot be written.
             PrivynetError: the disk has no room; nothing half-written is left.
         """
-        digest = hashlib.sha256(canonical(dict(key))).hexdigest()[:32]
+        digest = _digest(key)
         what, names = str(key.get("what", "an entry")), list(needed)
         self._prepare()
         if self._is_usable(digest, names, what, progress):
@@ -116,12 +116,15 @@ class Cache:
                 self._is_usable(digest, names, what, progress)
         return self.folder / digest
 
-    def room(self) -> int:
-        """Bytes that all entries together may take: the bound, or less where the disk has less."""
+    def holds(self, key: Mapping[str, Any], needed: Iterable[str], *, progress: Progress = SILENT) -> bool:
+        """Whether an entry is there and the ``needed`` files are whole; it then stays while this process
+        lives. A warning where it is damaged. Raises as ``files``."""
         self._prepare()
-        with _telling(self.folder, 0):
-            free = shutil.disk_usage(self.folder).free
-        return min(self.max_bytes, free + sum(entry.bytes for entry in self.entries()))
+        return self._is_usable(_digest(key), list(needed), str(key.get("what", "an entry")), progress)
+
+    def folder_of(self, key: Mapping[str, Any]) -> Path:
+        """Where an entry is, or would be."""
+        return self.folder / _digest(key)
 
     def entries(self) -> list[CacheEntry]:
         """All finished entries, the one used last first."""
@@ -273,6 +276,10 @@ def _told(folder: Path, needed: int, number: int | None, reason: str | None) -> 
     return InputError(
         f"the cache {folder} cannot be used: {reason}", hint="set PRIVYNET_CACHE to a folder you can write"
     )
+
+
+def _digest(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(dict(key))).hexdigest()[:32]
 
 
 def _size(folder: Path) -> int:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...encoders import Splitter, fisher_scores
+from ...encoders import Splitter
 from ...progress import SILENT, Progress
 from .features import FeatureStore
 from .image_moments import ImageMoments
-from .moments import SPLITS, CutMoments
+from .moments import CutMoments, key_of_moments
 
-_VERSION = 1
+_VERSION = 2
 _RELATIVE_RIDGE = 1e-6
 
 
@@ -44,27 +44,16 @@ def channel_scores(
 
     Raises as ``FeatureStore.features``.
     """
-    key = {
-        **store.identity(splitter, *SPLITS),
-        "what": "channel scores",
-        "cut": cut,
-        "image_size": store.data.reference_size,
-        "version": _VERSION,
-    }
+    key = {**key_of_moments(store, splitter, cut), "what": "channel scores", "version": _VERSION}
 
     def build(path: Path) -> None:
-        features = store.features(splitter, cut, "head-train", progress=progress)
         with progress.task(f"channels of {cut}"):
-            arrays = {
-                "fisher": fisher_scores(features, store.splits["head-train"].labels),
-                "leakage": leakage_alone(moments),
-                "redundancy": redundancy(moments.images),
-            }
+            arrays = {"leakage": leakage_alone(moments), "redundancy": redundancy(moments.images)}
         with path.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
     with np.load(store.cache.file(key, build, progress=progress), allow_pickle=False) as stored:
-        return ChannelScores(stored["fisher"], stored["leakage"], stored["redundancy"])
+        return ChannelScores(moments.fisher, stored["leakage"], stored["redundancy"])
 
 
 def leakage_alone(moments: CutMoments) -> NDArray[np.float64]:

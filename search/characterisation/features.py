@@ -1,13 +1,12 @@
-"""The frozen backbone's features of every cut, computed in one pass and kept in the cache."""
+"""The frozen backbone's features: of one cut, kept in the cache, or of all of them in passing."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +17,21 @@ from ...errors import PrivynetError
 from ...progress import SILENT, Progress, Task
 from .cache import Cache
 
-_VERSION = 1
+_VERSION = 2
 """Of what the files hold; another one makes other entries."""
 _HALF_MAX = float(np.finfo(np.float16).max)
-_BATCH, _BATCH_VALUES = 256, 2**26
-"""Images of a batch, fewer where their features of all cuts would be more than this many values."""
+_BATCH = {"cpu": 32}
+"""Images at a time: with more, a processor's caches do not hold what a layer gives to the next."""
+_LARGE_BATCH = 256
+_SWEEP_BYTES = 1.5 * 2**30
+"""Of features of several cuts that are in memory at once."""
 
 
 class FeatureStore:
-    """Features of whole cuts (float16, memory-mapped), by backbone, input size, split and cut.
+    """Features of whole cuts (float16), by backbone, input size, split and cut.
 
-    ``cuts`` says which cuts of a splitter are of interest: those are computed together in one pass (default:
-    all), another one by itself when it is asked for. Where those of interest would not fit into the cache,
-    each is computed by itself.
+    ``features`` keeps those of one cut in the cache; ``sweep`` gives those of many in passing, for what needs
+    only a look at each: all cuts of a network are many gigabytes, and most are never asked for again.
     """
 
     def __init__(
@@ -40,36 +41,62 @@ class FeatureStore:
         data: DataSet,
         *,
         accelerator: str = "auto",
-        cuts: Callable[[Splitter], Sequence[str]] | None = None,
     ) -> None:
         self.cache, self.splits, self.data, self.accelerator = cache, splits, data, accelerator
-        self._of_interest = cuts or (lambda splitter: [cut.name for cut in splitter.cuts])
         self._images: dict[str, NDArray[np.uint8]] = {}
-        self._together: dict[int, bool] = {}
 
     def features(
         self, splitter: Splitter, cut: str, split: str, *, progress: Progress = SILENT
     ) -> NDArray[np.float16]:
-        """The features of all channels at ``cut`` for the images of ``split``: float16 (n, C, h, w).
+        """The features of all channels at ``cut`` for the images of ``split``: float16 (n, C, h, w),
+        memory-mapped.
 
         The splitter's backbone must have its weights loaded. Raises ``InputError`` when there is no such cut
         or the cache cannot be written, ``PrivynetError`` when its disk is full.
         """
-        splitter.cut(cut)
-        together = list(self._of_interest(splitter))
-        if cut not in together or not self._fit(splitter, together, progress):
-            together = [cut]
-        key = {**self.identity(splitter, split), "what": "features", "cuts": together, "version": _VERSION}
-        name = f"{together.index(cut):03d}.npy"
-        folder = self.cache.files(
-            key,
-            lambda to: self._compute(splitter, together, split, to, progress),
-            needed=[name],
-            needs_bytes=self._bytes(splitter, together, [split]),
-            progress=progress,
-        )
-        mapped: NDArray[np.float16] = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+        images = self.splits[split]
+        shape = (len(images), *splitter.cut(cut).shape)
+        key = {
+            **self.identity(splitter, {split: len(images)}),
+            "what": "features",
+            "cut": cut,
+            "version": _VERSION,
+        }
+
+        def build(path: Path) -> None:
+            with progress.task(f"features of {cut}, {split}", len(images)) as task:
+                batches = (part[cut] for part in self._passed(splitter, [cut], images, progress))
+                write_array(path, shape, np.float16, batches, task=task)
+
+        needs_bytes = 2 * math.prod(shape)
+        path = self.cache.file(key, build, suffix=".npy", needs_bytes=needs_bytes, progress=progress)
+        mapped: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
         return mapped
+
+    def sweep(
+        self,
+        splitter: Splitter,
+        cuts: Sequence[str],
+        counts: Mapping[str, int],
+        *,
+        progress: Progress = SILENT,
+    ) -> Iterator[tuple[str, dict[str, NDArray[np.float16]]]]:
+        """Each cut with its features of the first ``counts[split]`` images of these splits, in memory.
+
+        Few passes of the backbone give all of them; cuts come in the backbone's order. Raises as
+        ``features``.
+        """
+        ordered = sorted(cuts, key=lambda cut: splitter.cut(cut).index)
+        splits = {name: self.splits[name].first(count) for name, count in counts.items()}
+        images = sum(len(split) for split in splits.values())
+        with progress.task(f"features of {len(ordered)} cuts", len(ordered)) as task:
+            for group in _groups(splitter, ordered, images):
+                found = {
+                    name: self._gathered(splitter, group, split, progress) for name, split in splits.items()
+                }
+                for cut in group:
+                    task.advance(note=cut)
+                    yield cut, {name: features.pop(cut) for name, features in found.items()}
 
     def images(self, split: str) -> NDArray[np.uint8]:
         """The images of ``split`` at the reference size R, uint8 (n, R, R, 3); kept in memory."""
@@ -77,8 +104,9 @@ class FeatureStore:
             self._images[split] = self.splits[split].images(self.data.reference_size)
         return self._images[split]
 
-    def identity(self, splitter: Splitter, *splits: str) -> dict[str, Any]:
-        """The part of a cache key that says of which backbone, input size and images something is."""
+    def identity(self, splitter: Splitter, counts: Mapping[str, int]) -> dict[str, Any]:
+        """The part of a cache key that says of which backbone, input size and images something is: the first
+        ``counts[split]`` of these splits."""
         backbone = splitter.backbone
         return {
             "backbone": backbone.name.architecture,
@@ -88,31 +116,25 @@ class FeatureStore:
             # Not where it lies: the digest says which images they are.
             "data": self.data.name.partition(":")[0],
             "data_digest": self.data.digest,
-            "splits": {name: len(self.splits[name]) for name in splits},
+            "splits": dict(counts),
         }
 
-    def _bytes(self, splitter: Splitter, cuts: Sequence[str], splits: Iterable[str]) -> int:
-        values = sum(int(np.prod(splitter.cut(cut).shape)) for cut in cuts)
-        return 2 * values * sum(len(self.splits[split]) for split in splits)
+    def _gathered(
+        self, splitter: Splitter, cuts: Sequence[str], images: Split, progress: Progress
+    ) -> dict[str, NDArray[np.float16]]:
+        gathered = {cut: np.empty((len(images), *splitter.cut(cut).shape), np.float16) for cut in cuts}
+        done = 0
+        for part in self._passed(splitter, cuts, images, progress):
+            rows = slice(done, done + len(part[cuts[0]]))
+            for cut, features in part.items():
+                gathered[cut][rows] = features
+            done = rows.stop
+        return gathered
 
-    def _fit(self, splitter: Splitter, cuts: Sequence[str], progress: Progress) -> bool:
-        """Whether the features of these cuts, for all splits, have room in the cache together."""
-        # Decided once: what else is written meanwhile must not change where features are looked for.
-        if id(splitter) not in self._together:
-            needed = self._bytes(splitter, cuts, self.splits)
-            self._together[id(splitter)] = fits = needed <= self.cache.room()
-            if fits:
-                return True
-            progress.warn(
-                f"the features of all {len(cuts)} cuts of {splitter.backbone.name.architecture} take "
-                f"{needed / 1e9:.1f} GB, the cache holds {self.cache.room() / 1e9:.1f} GB: "
-                "each cut is computed by itself, when it is needed"
-            )
-        return self._together[id(splitter)]
-
-    def _compute(
-        self, splitter: Splitter, cuts: Sequence[str], split: str, folder: Path, progress: Progress
-    ) -> None:
+    def _passed(
+        self, splitter: Splitter, cuts: Sequence[str], images: Split, progress: Progress
+    ) -> Iterator[dict[str, NDArray[np.float16]]]:
+        """Batch by batch, what the backbone gives at these cuts; a warning where it is clipped."""
         import torch
 
         from ...leakage.accelerators import torch_device
@@ -120,21 +142,11 @@ class FeatureStore:
         device = torch_device(self.accelerator)
         # A copy: whole tensors are shared with the splitter, which stays where it is.
         network = copy.deepcopy(splitter.features_of(cuts)).to(device).eval()
-        images = self.splits[split]
-        shapes = {cut: splitter.cut(cut).shape for cut in cuts}
         peaks = dict.fromkeys(cuts, 0.0)
-        batch = _BATCH_VALUES // sum(int(np.prod(shape)) for shape in shapes.values())
-        what = f"features of {cuts[0] if len(cuts) == 1 else f'{len(cuts)} cuts'}, {split}"
-        with ExitStack() as stack, torch.inference_mode():
-            files = {
-                cut: stack.enter_context((folder / f"{index:03d}.npy").open("wb"))
-                for index, cut in enumerate(cuts)
-            }
-            for cut, file in files.items():
-                _write_header(file, (len(images), *shapes[cut]), np.float16)
-            task = stack.enter_context(progress.task(what, len(images)))
-            for part in images.batches(splitter.input_size, batch=max(1, min(batch, _BATCH))):
-                for cut, features in network(torch.from_numpy(part).to(device)).items():
+        for batch in images.batches(splitter.input_size, batch=_BATCH.get(device.type, _LARGE_BATCH)):
+            part = {}
+            with torch.inference_mode():
+                for cut, features in network(torch.from_numpy(batch).to(device)).items():
                     peak = float(features.abs().max())
                     if not math.isfinite(peak):
                         raise PrivynetError(
@@ -142,15 +154,29 @@ class FeatureStore:
                             hint="check the backbone's mean, std and weights",
                         )
                     peaks[cut] = max(peaks[cut], peak)
-                    halves = features.clamp(-_HALF_MAX, _HALF_MAX).half().cpu().numpy()
-                    files[cut].write(halves.astype("<f2", copy=False).tobytes())
-                task.advance(len(part))
+                    part[cut] = features.clamp(-_HALF_MAX, _HALF_MAX).half().cpu().numpy()
+            yield part
         for cut, peak in peaks.items():
             if peak > _HALF_MAX:
                 progress.warn(
                     f"features of {cut} reach {peak:.3g}; trials see them clipped at {_HALF_MAX:.0f}, "
                     "the certification as they are"
                 )
+
+
+def _groups(splitter: Splitter, cuts: Sequence[str], images: int) -> Iterator[list[str]]:
+    """Neighbours whose features of so many images are in memory together; one alone may be larger."""
+    group: list[str] = []
+    taken = 0.0
+    for cut in cuts:
+        needed = 2.0 * images * math.prod(splitter.cut(cut).shape)
+        if group and taken + needed > _SWEEP_BYTES:
+            yield group
+            group, taken = [], 0.0
+        group.append(cut)
+        taken += needed
+    if group:
+        yield group
 
 
 def write_array(
@@ -166,13 +192,9 @@ def write_array(
     Written, not memory-mapped: a disk that fills up under a mapping kills the process.
     """
     stored = np.dtype(dtype).newbyteorder("<")
+    header = {"descr": stored.str, "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
-        _write_header(file, shape, dtype)
+        np.lib.format.write_array_header_1_0(file, header)
         for batch in batches:
-            file.write(batch.astype(stored).tobytes())
+            file.write(batch.astype(stored, copy=False).tobytes())
             task.advance(len(batch))
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
-    header = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)

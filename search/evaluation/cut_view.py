@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ...defences import ChannelScatter
     from ..characterisation import AmortisedAttacker, AmortisedHead
 
-_VERSION = 1
-"""Of the amortised networks; another one makes other cache entries."""
+_VERSION = 2
+"""Of what is kept of a cut; another one makes other cache entries."""
 
 
 class CharacterisedCut:
@@ -73,7 +73,7 @@ class CharacterisedCut:
     @property
     def fisher(self) -> NDArray[np.float64]:
         """Fisher's discriminant of each channel, (C,)."""
-        return self.scores.fisher
+        return self.moments.fisher
 
     @property
     def leakage_alone(self) -> NDArray[np.float64]:
@@ -90,10 +90,17 @@ class CharacterisedCut:
 
     @cached_property
     def scatter(self) -> ChannelScatter:
-        """The channels' covariances."""
-        from ...defences import channel_scatter
+        """The channels' covariances, from the cache."""
+        from ...defences import ChannelScatter, channel_scatter
 
-        return channel_scatter(*self.examples())
+        def write(path: Path) -> None:
+            with self._progress.task(f"covariances of {self.cut}"), path.open("wb") as file:
+                np.savez(file, allow_pickle=False, **vars(channel_scatter(*self.examples())))
+
+        sees = {"image_size": self.store.data.reference_size}
+        key = self._key("covariances", ("head-train",), sees)
+        with np.load(self.store.cache.file(key, write, progress=self._progress)) as stored:
+            return ChannelScatter(**stored)
 
     def examples(self) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint8]]:
         """Features, labels and images of head-train."""
@@ -160,17 +167,14 @@ class CharacterisedCut:
     def _cached(
         self, what: str, splits: Sequence[str], sees: Mapping[str, Any], build: Callable[[], bytes]
     ) -> bytes:
-        key = {
-            "what": what,
-            **self.store.identity(self.splitter, *splits),
-            **sees,
-            "cut": self.cut,
-            "seed": self.seed,
-            "budget_s": self._amortised_s,
-            "version": _VERSION,
-        }
+        key = {**self._key(what, splits, sees), "seed": self.seed, "budget_s": self._amortised_s}
 
         def write(file: Path) -> None:
             file.write_bytes(build())
 
         return self.store.cache.file(key, write, suffix=".bin", progress=self._progress).read_bytes()
+
+    def _key(self, what: str, splits: Sequence[str], sees: Mapping[str, Any]) -> dict[str, Any]:
+        counts = {name: len(self.store.splits[name]) for name in splits}
+        identity = self.store.identity(self.splitter, counts)
+        return {"what": what, **identity, **sees, "cut": self.cut, "version": _VERSION}

@@ -17,7 +17,6 @@ from ..constraints import Limits
 from ..space import Candidate
 from .judge import Judge
 from .records import ACCURACY, PRIVACY_METRICS, Evaluation, TrialRecord, distinct
-from .sending import Sending
 
 LEAST_ROWS = 4
 """Fewer trained candidates of a kind calibrate nothing: the first ones are all trained."""
@@ -37,7 +36,6 @@ class Evaluator:
     def evaluate(
         self,
         candidate: Candidate,
-        sending: Sending,
         records: Sequence[TrialRecord],
         *,
         progress: Progress = SILENT,
@@ -52,7 +50,7 @@ class Evaluator:
             seconds[step] = round(time.perf_counter() - started, 3)
 
         started = time.perf_counter()
-        proxies["closed-form"] = self._judge.closed_forms(candidate, sending, progress=progress)
+        proxies["closed-form"] = self._judge.closed_forms(candidate, progress=progress)
         timed("closed-form", started)
         self._closed_forms[candidate] = proxies["closed-form"]
         estimates = closed_form_estimates(candidate, proxies["closed-form"], trained, self._closed_forms)
@@ -66,6 +64,9 @@ class Evaluator:
             refined = calibrated(candidate, proxies["amortised"], rows)
             if refined is not None and self._hopeless(refined, best):
                 return Evaluation("amortised", refined, proxies, seconds)
+        started = time.perf_counter()
+        sending = self._judge.sending(candidate, progress=progress)
+        timed("selection", started)
         judgement = self._judge.judge(candidate, sending, progress=progress)
         leakage = judgement.leakage.document()
         strongest = leakage["strongest"]

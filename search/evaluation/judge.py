@@ -8,8 +8,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ...data import Score
 from ...encoders import Encoder, ProjectionMethod, Splitter, make_encoder
 from ...leakage import ATTACKS, Leakage, Pairs, View, attack_features
 from ...progress import SILENT, Progress
-from ..characterisation import FeatureStore
+from ..characterisation import FeatureStore, take_moments
 from ..space import POLICIES, Candidate, Selection, Space, select
 from .budget import Budget
 from .cut_view import CharacterisedCut
@@ -82,12 +82,18 @@ class Judge:
         """Of the candidate's backbone at its input size."""
         return self.space.splitters[candidate.backbone, candidate.input_size]
 
+    def characterise(
+        self, site: tuple[int, int], cuts: Sequence[str], *, progress: Progress = SILENT
+    ) -> None:
+        """Take the moments of these cuts of a backbone at an input size, all in few passes."""
+        take_moments(self.store, self.space.splitters[site], cuts, progress=progress)
+
     def sending(self, candidate: Candidate, *, progress: Progress = SILENT) -> Sending:
         """What the candidate's policy selects, with noise and payload fitted to it."""
         cut = self.cut(candidate, progress=progress)
         return Sending.fit(
             self._selection(candidate, cut),
-            cut.features("head-train"),
+            lambda: cut.features("head-train"),
             noise_share=candidate.noise,
             bits=candidate.bits,
             seed=self.seed,
@@ -131,10 +137,13 @@ class Judge:
             **chosen,
         )
 
-    def closed_forms(
-        self, candidate: Candidate, sending: Sending, *, progress: Progress = SILENT
-    ) -> dict[str, float]:
-        """``accuracy`` and ``r2`` from the cut's moments."""
+    def closed_forms(self, candidate: Candidate, *, progress: Progress = SILENT) -> dict[str, float]:
+        """``accuracy`` and ``r2`` from the cut's moments; of what is trained, where its training starts."""
+        start = POLICIES[candidate.policy].starts_as
+        if start is not None and candidate.channels < self.splitter(candidate).cut(candidate.cut).channels:
+            default = POLICIES[start].parameters[0].default
+            candidate = replace(candidate, policy=start, strength=default)
+        sending = self.sending(candidate, progress=progress)
         moments = self.cut(candidate, progress=progress).moments
         return {
             "accuracy": moments.utility(sending.selection, noise_std=sending.error_std),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -31,14 +31,22 @@ class Sending:
 
     @classmethod
     def fit(
-        cls, selection: Selection, whole: NDArray[Any], *, noise_share: float, bits: int, seed: int
+        cls,
+        selection: Selection,
+        whole: Callable[[], NDArray[Any]],
+        *,
+        noise_share: float,
+        bits: int,
+        seed: int,
     ) -> Sending:
         """``noise_share``: of the selected features' standard deviation (``defences.features_std``).
 
-        ``whole``: features (n, C, h, w) to fit the noise's scale and the payload's grid on; the first
-        thousand are used.
+        ``whole``: gives features (n, C, h, w) to fit the noise's scale and the payload's grid on, of which
+        the first thousand are used; not called where there is nothing to fit.
         """
-        sent = _selected(whole[:_STATISTICS_IMAGES], selection).astype(np.float32)
+        if not noise_share and bits == _AS_IT_IS.bits:
+            return cls(selection)
+        sent = _selected(whole()[:_STATISTICS_IMAGES], selection).astype(np.float32)
         # Three digits, so that it reproduces.
         noise_std = float(f"{noise_share * features_std(sent):.2e}")
         if noise_std:

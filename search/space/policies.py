@@ -108,7 +108,8 @@ class Parameter:
 class Policy:
     """A way to choose ``count`` of C channels, or to mix C to ``count``; 0 < ``count`` < C.
 
-    ``mixes``: the selection is a matrix. ``secret``: the selection depends on the secret.
+    ``mixes``: the selection is a matrix. ``secret``: the selection depends on the secret. ``starts_as``: the
+    policy from whose selection, with its default parameters, this one is trained.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Policy:
     parameters: tuple[Parameter, ...] = ()
     mixes: bool = False
     secret: bool = False
+    starts_as: str | None = None
 
 
 def select(policy: str, parameters: Mapping[str, float], view: CutView, count: int) -> Selection:
@@ -238,6 +240,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
                     Parameter("seconds", 20.0, 0.1, 600.0, log=True),
                 ),
                 mixes=True,
+                starts_as="projection",
             ),
         )
     }

@@ -35,6 +35,8 @@ _SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
     "gp": lambda seed, trials: optuna.samplers.GPSampler(seed=seed),
 }
 SAMPLERS = tuple(_SAMPLERS)
+UNGUIDED = frozenset({"random"})
+"""Samplers that are asked for what is drawn blindly."""
 
 _SEED_STRIDE = 1_000_003
 
@@ -94,6 +96,11 @@ class SearchStudy:
         if trial is not None:
             self._study.sampler = self._sampler_of(trial.number)
         return trial
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are trials, waiting ones among them."""
+        return bool(self._study.get_trials(deepcopy=False))
 
     def enqueue(self, every: Sequence[Mapping[str, Any]]) -> None:
         """Have these parameters tried before any others, each once in the study's life."""

@@ -1,4 +1,4 @@
-"""Features of all cuts from one pass, and what is read off them, against each cut's own encoder."""
+"""Features of one cut and of all, and what is read off them, against each cut's own encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from privynet.data import open_data
 from privynet.encoders import Splitter, fisher_scores, load_backbone, make_encoder, parse_backbone
 from privynet.errors import InputError
 from privynet.progress import SILENT, Task
-from privynet.search.characterisation import Cache, FeatureStore, channel_scores, cut_moments
+from privynet.search.characterisation import Cache, FeatureStore, channel_scores, cut_moments, take_moments
+from privynet.search.characterisation import features as features_module
 from privynet.search.characterisation.channel_scores import redundancy
 from privynet.search.characterisation.image_moments import ImageMoments
 from privynet.search.characterisation.moments import CutMoments
@@ -48,8 +49,8 @@ class Listening:
         self.warnings.append(message)
 
 
-def open_store(folder: Path, **options: int) -> FeatureStore:
-    return FeatureStore(Cache(folder, **options), SPLITS, DIGITS, accelerator="cpu")
+def open_store(folder: Path) -> FeatureStore:
+    return FeatureStore(Cache(folder), SPLITS, DIGITS, accelerator="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +58,26 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     return open_store(tmp_path_factory.mktemp("cache"))
 
 
-def test_one_pass_gives_the_features_of_every_cut(store: FeatureStore) -> None:
-    listening = Listening()
+def test_features_of_a_cut_are_those_of_its_encoder(store: FeatureStore) -> None:
     images = SPLITS["select"].images(32)
-    for cut in CUTS:
-        features = store.features(SPLITTER, cut, "select", progress=listening)
+    for cut in CUTS[::3]:
+        features = store.features(SPLITTER, cut, "select")
         assert isinstance(features, np.memmap) and features.dtype == np.float16
         expected = make_encoder(SPLITTER, cut=cut).encode(images)
         np.testing.assert_allclose(features, expected, rtol=2e-3, atol=1e-3)
-    assert len(listening.tasks) == 1 and not listening.warnings
+
+
+def test_a_sweep_gives_every_cut_of_the_first_images(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So little memory that some cuts have a pass of their own.
+    monkeypatch.setattr(features_module, "_SWEEP_BYTES", 2**20)
+    swept = dict(store.sweep(SPLITTER, CUTS[::-1], {"select": 20, "attack-val": 1000}))
+    assert list(swept) == CUTS
+    for cut, features in swept.items():
+        assert len(features["attack-val"]) == 30
+        expected = make_encoder(SPLITTER, cut=cut).encode(SPLITS["select"].images(32)[:20])
+        np.testing.assert_allclose(features["select"], expected, rtol=2e-3, atol=1e-3)
 
 
 def test_a_later_store_computes_nothing(store: FeatureStore) -> None:
@@ -83,24 +95,6 @@ def test_other_images_are_other_entries(store: FeatureStore) -> None:
     assert len(store.features(SPLITTER, CUTS[-1], "select")) == 60
 
 
-def test_where_all_cuts_do_not_fit_each_is_computed_by_itself_and_that_is_said(tmp_path: Path) -> None:
-    store, listening = open_store(tmp_path, max_bytes=2**20), Listening()
-    for cut in CUTS[-2:]:
-        features = store.features(SPLITTER, cut, "attack-val", progress=listening)
-        assert features.shape == (30, *SPLITTER.cut(cut).shape)
-    assert len(listening.warnings) == 1 and f"{len(CUTS)} cuts" in listening.warnings[0]
-    assert {tuple(entry.key["cuts"]) for entry in store.cache.entries()} == {(cut,) for cut in CUTS[-2:]}
-
-
-def test_only_cuts_of_interest_are_computed_together(tmp_path: Path) -> None:
-    store = FeatureStore(
-        Cache(tmp_path), SPLITS, DIGITS, accelerator="cpu", cuts=lambda _: [CUTS[0], CUTS[1]]
-    )
-    for cut in (CUTS[1], CUTS[0], CUTS[2]):
-        assert store.features(SPLITTER, cut, "attack-val").shape == (30, *SPLITTER.cut(cut).shape)
-    assert {tuple(entry.key["cuts"]) for entry in store.cache.entries()} == {(CUTS[0], CUTS[1]), (CUTS[2],)}
-
-
 def test_an_unknown_cut_is_refused(store: FeatureStore) -> None:
     with pytest.raises(InputError):
         store.features(SPLITTER, "nowhere", "select")
@@ -116,13 +110,43 @@ def test_moments_of_a_cut_are_those_of_its_features_and_kept(store: FeatureStore
     )
     listening = Listening()
     first, again = (cut_moments(store, SPLITTER, cut, progress=listening) for _ in range(2))
-    assert listening.tasks == [f"moments of {cut}"]
+    assert listening.tasks == ["features of 1 cuts"]
     for moments in (first, again):
         for part, expected in ((moments.classes, direct.classes), (moments.images, direct.images)):
             for field in fields(expected):
                 np.testing.assert_array_equal(getattr(part, field.name), getattr(expected, field.name))
+        np.testing.assert_array_equal(moments.fisher, direct.fisher)
     assert first.utility(range(16)) == direct.utility(range(16)) > 0.5
     assert first.leakage(range(16)) == direct.leakage(range(16)) > 0
+
+
+def test_moments_of_many_cuts_are_taken_together_and_only_where_they_are_missing(tmp_path: Path) -> None:
+    store, listening = open_store(tmp_path), Listening()
+    take_moments(store, SPLITTER, CUTS[:2])
+    take_moments(store, SPLITTER, CUTS[:4], progress=listening)
+    assert listening.tasks == ["features of 2 cuts"]
+    assert {entry.key["cut"] for entry in store.cache.entries()} == set(CUTS[:4])
+    alone = cut_moments(open_store(tmp_path / "other"), SPLITTER, CUTS[3])
+    together = cut_moments(store, SPLITTER, CUTS[3], progress=listening)
+    assert together.leakage([0, 3]) == pytest.approx(alone.leakage([0, 3]), abs=1e-4)
+    assert len(listening.tasks) == 1
+
+
+def test_moments_of_a_cut_that_was_interrupted_are_not_there(tmp_path: Path) -> None:
+    class Interrupting(Listening):
+        @contextmanager
+        def task(self, description: str, total: float | None = None) -> Iterator[Task]:
+            class Bar:
+                def advance(self, steps: float = 1, *, note: str | None = None) -> None:
+                    if note == CUTS[1]:
+                        raise KeyboardInterrupt
+
+            yield Bar()
+
+    store = open_store(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        take_moments(store, SPLITTER, CUTS[:3], progress=Interrupting())
+    assert [entry.key["cut"] for entry in store.cache.entries()] == [CUTS[0]]
 
 
 def test_channel_scores_are_those_of_each_channel(store: FeatureStore) -> None:

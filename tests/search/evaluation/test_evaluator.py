@@ -37,7 +37,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
 
 
 def looked_at(judge: Judge, candidate: Candidate, records: list[TrialRecord], limits: Limits) -> Evaluation:
-    return Evaluator(judge, limits).evaluate(candidate, judge.sending(candidate), records)
+    return Evaluator(judge, limits).evaluate(candidate, records)
 
 
 def recorded(candidate: Candidate, evaluation: Evaluation, number: int) -> TrialRecord:
