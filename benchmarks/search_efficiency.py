@@ -17,8 +17,12 @@ many seeds: its time is extrapolated, not measured, and a point asked for again 
 **The search** is ``privynet.search.search`` with an empty cache, the same backbones, images, seconds for each
 attack and limit, three seeds: the whole of its wall time, characterisation and certification included. It has
 succeeded where the certified encoder's accuracy, the mean of three heads on the same images, is within one
-point of the optimum. A second line has a warm
-cache: another search of the same backbones and data.
+point of the optimum. A second line has a warm cache: another search of the same backbones and data, so that
+its closed forms and features are known, not its trained networks.
+
+**Costs.** Median seconds of a trial that ends at each stage, without what is computed once for its cut; of a
+trial that is infeasible by its costs (of a search by chance under a limit that few candidates are inside);
+of a certification; the memory of the process, and what its cache holds.
 
 Finished rows are kept in ``results/search_efficiency-SIZE.json`` and not run again; delete the file to do so.
 """
@@ -27,6 +31,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -75,11 +80,12 @@ class Size:
     trials: int
     certify: int
     seeds: int
+    infeasible_trials: int
 
 
 SIZES = {
-    "small": Size(10_000, 5_000, 4_000, 10.0, 60, 2, 3),
-    "full": Size(27_000, 7_000, 12_000, 60.0, 300, 5, 10),
+    "small": Size(10_000, 5_000, 4_000, 10.0, 60, 2, 3, 200),
+    "full": Size(27_000, 7_000, 12_000, 60.0, 300, 5, 10, 1000),
 }
 
 
@@ -135,6 +141,7 @@ def run_searches(size: Size, names: list[BackboneName], measured: MeasuredRows) 
     """Search with an empty cache, then with what that left."""
     for seed in range(size.seeds):
         with tempfile.TemporaryDirectory() as folder:
+            kept = Path(folder) / "cache"
             for cache in ("empty", "warm"):
                 key = {"table": False, "seed": seed, "cache": cache}
                 if measured.has(key):
@@ -157,7 +164,7 @@ def run_searches(size: Size, names: list[BackboneName], measured: MeasuredRows) 
                     # The warm one is another search: only what the cache holds is the same.
                     seed=seed if cache == "empty" else 1000 + seed,
                     accelerator="cpu",
-                    cache=Path(folder) / "cache",
+                    cache=kept,
                 )
                 measured.add(
                     {
@@ -167,10 +174,54 @@ def run_searches(size: Size, names: list[BackboneName], measured: MeasuredRows) 
                         "accuracy": result["utility"],
                         "r2": result["privacy_loss"]["r2"] if result["encoder"] else None,
                         "trials": result["trials"],
-                        "certifications": result["certifications"],
+                        "certified": len(result["certifications"]),
+                        "stages": stage_seconds(result),
+                        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+                        "cache_mb": round(sum(entry.bytes for entry in Cache(kept).entries()) / 1e6),
                     }
                 )
                 print(f"search {seed}, {cache} cache: {measured.rows[-1]['seconds']} s", flush=True)
+
+
+def stage_seconds(result: dict[str, Any]) -> dict[str, float]:
+    """Median seconds of the trials by the stage at which they ended."""
+    seconds: dict[str, list[float]] = {}
+    for row in result["trial_table"]:
+        if row["seconds"] and row["repeats"] is None:
+            seconds.setdefault(row["stage"], []).append(sum(row["seconds"].values()))
+    return {stage: round(statistics.median(values), 3) for stage, values in seconds.items()}
+
+
+def run_infeasible(size: Size, names: list[BackboneName], measured: MeasuredRows) -> None:
+    """A search in which nearly every trial ends at its costs."""
+    key = {"table": False, "infeasible": True}
+    if measured.has(key):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        result = search(
+            device=DEVICE,
+            data=DATA,
+            out=Path(folder) / "run",
+            backbones=names,
+            # Few candidates are inside this, and each of them is cheap.
+            limits={"r2": LIMIT_R2, "payload_bytes": 64},
+            trials=size.infeasible_trials,
+            sampler="random",
+            train_images=200,
+            select_images=100,
+            attack_pairs=100,
+            attack_budget_s=0.5,
+            policies=("fisher",),
+            certify=1,
+            images=False,
+            seed=0,
+            accelerator="cpu",
+            cache=Path(folder) / "cache",
+        )
+    evaluated = sum(sum(row["seconds"].values()) for row in result["trial_table"])
+    pruned = result["trials"]["pruned"]
+    seconds = (result["wall_s"]["trials"] - evaluated) / pruned
+    measured.add({**key, "trials": result["trials"], "seconds": round(seconds, 4)})
 
 
 def optimum(table: list[dict[str, Any]]) -> dict[str, Any]:
@@ -209,7 +260,7 @@ def report(measured: MeasuredRows) -> str:
     """The tables."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     table = [row for row in measured.rows if row["table"]]
-    searches = [row for row in measured.rows if not row["table"]]
+    searches = [row for row in measured.rows if "seed" in row]
     best = optimum(table)
     counts = [plain_trials(table, seed) for seed in range(SIMULATED_SEEDS)]
     seconds = statistics.mean(row["seconds"] for row in table)
@@ -235,6 +286,19 @@ def report(measured: MeasuredRows) -> str:
             f"{name:16} {row['seconds']:8.0f} {plain / row['seconds']:6.1f} {accuracy:24} "
             f"{gap:+12.3f}  {row['r2']['value']:.3f}{reached}"
         )
+    lines.append(
+        "seconds of a trial by the stage at which it ended (median), of a certification; memory, cache"
+    )
+    for row in searches:
+        each = ", ".join(f"{stage} {value:g}" for stage, value in row["stages"].items())
+        certified = row["parts"]["certification"] / max(1, row["certified"])
+        lines.append(
+            f"seed {row['seed']}, {row['cache']}: {each}, certified {certified:.0f}; parts {row['parts']}; "
+            f"{row['peak_rss_mb']} MB, cache {row['cache_mb']} MB; {row['trials']['by_stage']}"
+        )
+    for row in measured.rows:
+        if row.get("infeasible"):
+            lines.append(f"infeasible by its costs: {1000 * row['seconds']:.1f} ms a trial")
     return "\n".join(lines)
 
 
@@ -250,6 +314,7 @@ def main() -> None:
     measured = MeasuredRows("search_efficiency", arguments.size, setting)
     names = backbones(shared)
     build_table(size, names, measured)
+    run_infeasible(size, names, measured)
     run_searches(size, names, measured)
     print(report(measured))
 

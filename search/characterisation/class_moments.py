@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-MAX_REGRESSORS = 4096
+MAX_REGRESSORS = 2048
 """Most pooled values of all channels together: the map is pooled to a coarser grid where there are more."""
 POOL_SIDES = (4, 3, 2, 1)
 FLOPS = 1.5e11

@@ -29,7 +29,7 @@ FILES = (
         for field in fields(kind)
     ),
 )
-_VERSION = 2
+_VERSION = 3
 """Of how moments are taken; another one makes other cache entries."""
 
 
