@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -16,36 +17,25 @@ def overview(
 ) -> list[dict[str, Any]]:
     """One entry for each backbone and input size: ``cuts``, ``counts`` (powers of two) and, for each of both,
     ``accuracy`` and ``r2`` by the closed forms, channels chosen by Fisher's discriminant; ``None`` where the
-    cut has fewer channels. ``surveyed``: site by site, cut by cut.
+    cut has fewer channels. ``surveyed``: network by network, cut by cut.
 
     ``calibrated`` says whether the figures are read as trained networks would give them, which needs trained
     candidates of the backbone among ``records``.
     """
     trained = [record for record in distinct(records) if record.trained]
     entries = []
-    for (backbone, input_size), of_site in groupby(surveyed, lambda point: point.candidate.site[:2]):
+    for (backbone, input_size), of_network in groupby(surveyed, lambda point: point.candidate.network):
         by_cut = {
             cut: {point.candidate.channels: point for point in points}
-            for cut, points in groupby(of_site, lambda point: point.candidate.cut)
+            for cut, points in groupby(of_network, lambda point: point.candidate.cut)
         }
         splitter = space.splitters[backbone, input_size]
         counts = surveyed_counts(max(splitter.cut(cut).channels for cut in by_cut))
-        maps: dict[str, list[list[float | None]]] = {ACCURACY: [], "r2": []}
-        calibrated = True
-        for points in by_cut.values():
-            rows: dict[str, list[float | None]] = {name: [] for name in maps}
-            for count in counts:
-                values: dict[str, float] = {}
-                if count in points:
-                    values = dict(points[count].proxies)
-                    estimates = closed_form_estimates(points[count].candidate, values, trained, {})
-                    calibrated = calibrated and estimates is not None
-                    if estimates is not None:
-                        values = {name: estimates[name].value for name in maps}
-                for name, row in rows.items():
-                    row.append(values.get(name))
-            for name, row in rows.items():
-                maps[name].append(row)
+        figures = _figures([point for of_cut in by_cut.values() for point in of_cut.values()], trained)
+        maps = {
+            metric: [[figures.values.get((cut, count), {}).get(metric) for count in counts] for cut in by_cut]
+            for metric in (ACCURACY, "r2")
+        }
         entries.append(
             {
                 "backbone": backbone,
@@ -53,7 +43,28 @@ def overview(
                 "cuts": list(by_cut),
                 "counts": counts,
                 **maps,
-                "calibrated": calibrated,
+                "calibrated": figures.calibrated,
             }
         )
     return entries
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """By cut and number of channels."""
+
+    values: dict[tuple[str, int], dict[str, float]]
+    calibrated: bool
+
+
+def _figures(points: Sequence[Surveyed], trained: Sequence[TrialRecord]) -> _Figures:
+    """All calibrated or none: figures of two kinds cannot be compared."""
+    raw, read = {}, {}
+    for point in points:
+        place = point.candidate.cut, point.candidate.channels
+        raw[place] = dict(point.proxies)
+        estimates = closed_form_estimates(point.candidate, point.proxies, trained, {})
+        if estimates is not None:
+            read[place] = {metric: estimate.value for metric, estimate in estimates.items()}
+    calibrated = len(read) == len(raw)
+    return _Figures(read if calibrated else raw, calibrated)

@@ -14,13 +14,13 @@ from ..progress import SILENT, Progress
 from .certification import certify as certify_best
 from .characterisation import Cache, FeatureStore
 from .evaluation import Budget, Evaluator, Judge, TrialRecord
+from .initial_trials import initial_trials
 from .opening import open_run, read_owner, read_secret
 from .overview import overview
 from .request import OpenSearch, SearchRequest
 from .result import RESULT_KIND, result_document
 from .space import Choices
 from .study import UNGUIDED, RunTrial, SearchStudy, Storage, run_trials
-from .survey import openings
 from .survey import survey as make_survey
 from .trial import run_trial
 from .warm_start import warm_start as warm_start_parameters
@@ -131,14 +131,16 @@ def search(
         finished = _finished_result(run, shared, request)
         if finished is not None:
             return finished
+        deadline = None if timeout_s is None else time.time() + timeout_s
         judge = make_judge(opened, run)
         survey = lru_cache(maxsize=1)(
             lambda: make_survey(judge, opened.limits, opened.profile, progress=progress)
         )
-        if not first and sampler not in UNGUIDED and not shared.begun:
-            first = openings(survey(), opened.space, opened.limits, opened.profile)
-        shared.enqueue(first)
-        deadline = None if timeout_s is None else time.time() + timeout_s
+        if first:
+            shared.enqueue(first)
+        elif sampler not in UNGUIDED and shared.may_begin(owner):
+            shared.enqueue(initial_trials(survey(), opened.space, opened.limits, opened.profile, seed=seed))
+            shared.has_begun()
         if workers == 1:
             run_trials(
                 shared,
@@ -219,4 +221,6 @@ def _finished_result(run: RunFolder, study: SearchStudy, request: SearchRequest)
         return None
     result = read_document(run.result, RESULT_KIND)
     same = (result["certify"], result["trials"]["total"]) == (request.certify, len(study.records()))
-    return result if same else None
+    # Killed while it certified others, a run has lost the encoder of its result.
+    whole = result["encoder"] is None or run.spec.exists()
+    return result if same and whole else None

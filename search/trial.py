@@ -42,9 +42,11 @@ def run_trial(
     if not POLICIES[candidate.policy].mixes:
         selection = judge.sending(candidate, progress=progress).selection
         assert isinstance(selection, tuple)
-        metrics = cost_metrics(candidate_costs(space, candidate, selection), profile)
-        if limits.violated(metrics):
-            return study.prune(trial, candidate, shape, metrics)
+        exact = cost_metrics(candidate_costs(space, candidate, selection), profile)
+        # What a secret selection costs exactly would tell from which branches its channels come.
+        metrics = metrics if POLICIES[candidate.policy].secret else exact
+        if limits.violated(exact):
+            return study.prune(trial, candidate, shape, exact)
     evaluation = evaluator.evaluate(candidate, study.records(), progress=progress)
     if POLICIES[candidate.policy].secret:
         evaluation = evaluation.without_secrets()

@@ -116,15 +116,23 @@ class Cache:
                 self._is_usable(digest, names, what, progress)
         return self.folder / digest
 
-    def holds(self, key: Mapping[str, Any], needed: Iterable[str], *, progress: Progress = SILENT) -> bool:
-        """Whether an entry is there and the ``needed`` files are whole; it then stays while this process
-        lives. A warning where it is damaged. Raises as ``files``."""
+    def holds(self, key: Mapping[str, Any], *, suffix: str = ".npz", progress: Progress = SILENT) -> bool:
+        """Whether the file of an entry is there and whole; it then stays while this process lives. A warning
+        where it is damaged. Raises as ``file``."""
         self._prepare()
-        return self._is_usable(_digest(key), list(needed), str(key.get("what", "an entry")), progress)
+        return self._is_usable(_digest(key), [f"data{suffix}"], str(key.get("what", "an entry")), progress)
 
-    def folder_of(self, key: Mapping[str, Any]) -> Path:
-        """Where an entry is, or would be."""
-        return self.folder / _digest(key)
+    @contextmanager
+    def alone(self, key: Mapping[str, Any], *, progress: Progress = SILENT) -> Iterator[None]:
+        """While one process is in here with a key, others with the same one wait. Raises as ``files``."""
+        self._prepare()
+        with self._lock(_digest(key), "build") as lock:
+            lock.own(waiting=lambda: progress.task(f"another process computes {key.get('what', 'it')}"))
+            yield
+
+    def path(self, key: Mapping[str, Any], *, suffix: str = ".npz") -> Path:
+        """Where the file of an entry is, or would be."""
+        return self.folder / _digest(key) / f"data{suffix}"
 
     def entries(self) -> list[CacheEntry]:
         """All finished entries, the one used last first."""

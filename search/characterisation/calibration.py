@@ -254,8 +254,9 @@ def _folds(rows: int, groups: Sequence[Hashable] | None) -> NDArray[np.int64]:
 def _widening(known: _Array, point: _Array) -> float:
     """How much farther off a line is at ``point`` than at the known ones on average; at least 1."""
     mean, variance = known.mean(axis=0), known.var(axis=0)
-    if not (variance > 0).all():
-        return 1.0
-    leverage = float(np.max((point - mean) ** 2 / variance)) / len(known)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Where the known ones are all alike, anything else is infinitely far away.
+        distance = np.where(np.isclose(point, mean), 0.0, (point - mean) ** 2 / variance)
+    leverage = float(np.max(distance)) / len(known)
     average = 1 / len(known)
     return max(1.0, math.sqrt((1 + 1 / len(known) + leverage) / (1 + 1 / len(known) + average)))

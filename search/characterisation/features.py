@@ -23,8 +23,8 @@ _HALF_MAX = float(np.finfo(np.float16).max)
 _BATCH = {"cpu": 32}
 """Images at a time: with more, a processor's caches do not hold what a layer gives to the next."""
 _LARGE_BATCH = 256
-_SWEEP_BYTES = 1.5 * 2**30
-"""Of features of several cuts that are in memory at once."""
+SWEEP_BYTES = 2 * 2**30
+"""Of features that are in memory at once."""
 
 
 class FeatureStore:
@@ -81,21 +81,24 @@ class FeatureStore:
         *,
         progress: Progress = SILENT,
     ) -> Iterator[tuple[str, dict[str, NDArray[np.float16]]]]:
-        """Each cut with its features of the first ``counts[split]`` images of these splits, in memory.
+        """Each cut with its features of the first ``counts[split]`` images of these splits, in memory; of
+        fewer images where those of one cut would be more than ``SWEEP_BYTES``.
 
-        Few passes of the backbone give all of them; cuts come in the backbone's order. Raises as
-        ``features``.
+        Few passes of the backbone give all of them; cuts come in the backbone's order. Who keeps what one
+        step gave while the next is made holds twice as much. Raises as ``features``.
         """
         ordered = sorted(cuts, key=lambda cut: splitter.cut(cut).index)
-        splits = {name: self.splits[name].first(count) for name, count in counts.items()}
-        images = sum(len(split) for split in splits.values())
-        with progress.task(f"features of {len(ordered)} cuts", len(ordered)) as task:
+        images = sum(min(count, len(self.splits[name])) for name, count in counts.items())
+        with progress.task("a look at every cut" if len(cuts) > 1 else f"a look at {cuts[0]}") as task:
             for group in _groups(splitter, ordered, images):
-                found = {
-                    name: self._gathered(splitter, group, split, progress) for name, split in splits.items()
-                }
+                share = min(1.0, SWEEP_BYTES / max(1, _bytes(splitter, group, images)))
+                found = {}
+                for name, count in counts.items():
+                    task.advance(0, note=f"{group[0]}, {name}")
+                    split = self.splits[name]
+                    split = split.first(max(1, int(share * min(count, len(split)))))
+                    found[name] = self._gathered(splitter, group, split, progress)
                 for cut in group:
-                    task.advance(note=cut)
                     yield cut, {name: features.pop(cut) for name, features in found.items()}
 
     def images(self, split: str) -> NDArray[np.uint8]:
@@ -165,18 +168,19 @@ class FeatureStore:
 
 
 def _groups(splitter: Splitter, cuts: Sequence[str], images: int) -> Iterator[list[str]]:
-    """Neighbours whose features of so many images are in memory together; one alone may be larger."""
+    """Neighbours whose features of so many images are in memory together; one alone may take more."""
     group: list[str] = []
-    taken = 0.0
     for cut in cuts:
-        needed = 2.0 * images * math.prod(splitter.cut(cut).shape)
-        if group and taken + needed > _SWEEP_BYTES:
+        if group and _bytes(splitter, [*group, cut], images) > SWEEP_BYTES:
             yield group
-            group, taken = [], 0.0
+            group = []
         group.append(cut)
-        taken += needed
     if group:
         yield group
+
+
+def _bytes(splitter: Splitter, cuts: Iterable[str], images: int) -> int:
+    return 2 * images * sum(math.prod(splitter.cut(cut).shape) for cut in cuts)
 
 
 def write_array(

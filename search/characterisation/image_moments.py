@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-FLOPS = 1e11
-"""Floating-point operations that summing the moments may take: two or three seconds of one core."""
+FLOPS = 5e10
+"""Floating-point operations that summing the moments may take: a second or two of one core."""
 MAX_INPUTS = {5: 800, 3: 2304}
 """Most regressors, all channels together, by the side of the neighbourhood: early maps of few channels need a
 wide one, for many channels a narrow one is quick. With more, the place alone."""

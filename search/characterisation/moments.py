@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from ...encoders import Splitter, fisher_scores
 from ...progress import SILENT, Progress
@@ -21,16 +23,10 @@ IMAGES = {"head-train": 4000, "select": 2000, "attack-train": 2000, "attack-val"
 """The splits that moments are taken of, the first two for the class, the others for the image, and of how
 many images at most: sums over more would hardly differ."""
 
-FILES = (
-    "fisher.npy",
-    *(
-        f"{part}.{field.name}.npy"
-        for part, kind in (("classes", ClassMoments), ("images", ImageMoments))
-        for field in fields(kind)
-    ),
-)
-_VERSION = 3
+_VERSION = 4
 """Of how moments are taken; another one makes other cache entries."""
+_SUFFIX = ".safetensors"
+_DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8"}
 
 
 @dataclass(frozen=True)
@@ -100,24 +96,35 @@ class CutMoments:
         """The closed-form r2 on ``attack-val``, see ``closed_forms.leakage``."""
         return leakage(self.images, selection, noise_std=noise_std)
 
-    def save(self, folder: Path) -> None:
-        """Write ``FILES``, one array each."""
-        for name in FILES:
-            value: Any = self
-            for attribute in name.removesuffix(".npy").split("."):
-                value = getattr(value, attribute)
-            with (folder / name).open("wb") as file:
-                np.save(file, value, allow_pickle=False)
+    def save(self, path: Path) -> None:
+        """Write a safetensors file."""
+        arrays: dict[str, Any] = {"fisher": self.fisher}
+        for part in ("classes", "images"):
+            arrays |= {f"{part}.{name}": value for name, value in vars(getattr(self, part)).items()}
+        save_file({name: np.array(value, order="C") for name, value in arrays.items()}, path)
 
     @classmethod
-    def load(cls, folder: Path) -> CutMoments:
+    def load(cls, path: Path) -> CutMoments:
         """Map what ``save`` wrote into memory: only what a selection needs is read."""
         parts: dict[str, dict[str, Any]] = {"classes": {}, "images": {}, "": {}}
-        for name in FILES:
-            part, _, field = name.removesuffix(".npy").rpartition(".")
-            value = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+        for name, value in _mapped(path).items():
+            part, _, field = name.rpartition(".")
             parts[part][field] = value if value.ndim else value.item()
         return cls(ClassMoments(**parts["classes"]), ImageMoments(**parts["images"]), **parts[""])
+
+
+def _mapped(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file, all of them views of one mapping: a search has many cuts at hand, and
+    a process may have few files open."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    data = np.memmap(path, np.uint8, mode="r", offset=8 + length)
+    return {
+        name: data[slice(*entry["data_offsets"])].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
 
 
 def cut_moments(
@@ -128,7 +135,7 @@ def cut_moments(
     The store must hold the splits of ``IMAGES``. Raises as ``FeatureStore.features``.
     """
     take_moments(store, splitter, [cut], progress=progress)
-    return CutMoments.load(store.cache.folder_of(_key(store, splitter, cut)))
+    return CutMoments.load(store.cache.path(_key(store, splitter, cut), suffix=_SUFFIX))
 
 
 def take_moments(
@@ -139,14 +146,29 @@ def take_moments(
     Interrupted, it goes on after the last cut that was done. Raises as ``FeatureStore.features``.
     """
     keys = {cut: _key(store, splitter, cut) for cut in cuts}
-    missing = [cut for cut, key in keys.items() if not store.cache.holds(key, FILES, progress=progress)]
-    if not missing:
+
+    def missing(progress: Progress) -> list[str]:
+        return [cut for cut in cuts if not store.cache.holds(keys[cut], suffix=_SUFFIX, progress=progress)]
+
+    if not missing(progress):
         return
-    labels = {name: store.splits[name].labels[:count] for name, count in IMAGES.items()}
-    images = {name: store.images(name)[: IMAGES[name]] for name in ("attack-train", "attack-val")}
-    for cut, features in store.sweep(splitter, missing, IMAGES, progress=progress):
-        moments = CutMoments.of_cut(features, labels, images, classes=len(store.data.classes))
-        store.cache.files(keys[cut], moments.save, needed=FILES, needs_bytes=moments.bytes)
+    labels = {name: store.splits[name].labels for name in ("head-train", "select")}
+    images = {name: store.images(name) for name in ("attack-train", "attack-val")}
+    # Another process may be at the same cuts: its look at them serves both.
+    with store.cache.alone({**keys[cuts[0]], "cuts": list(cuts)}, progress=progress):
+        for cut, features in store.sweep(splitter, missing(SILENT), IMAGES, progress=progress):
+            seen = {name: len(values) for name, values in features.items()}
+            moments = CutMoments.of_cut(
+                features,
+                {name: values[: seen[name]] for name, values in labels.items()},
+                {name: values[: seen[name]] for name, values in images.items()},
+                classes=len(store.data.classes),
+            )
+            # Before the next ones are made.
+            features.clear()
+            store.cache.file(
+                keys[cut], moments.save, suffix=_SUFFIX, needs_bytes=moments.bytes, progress=progress
+            )
 
 
 def key_of_moments(store: FeatureStore, splitter: Splitter, cut: str) -> dict[str, Any]:

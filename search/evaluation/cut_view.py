@@ -14,13 +14,15 @@ from ...encoders import Splitter
 from ...leakage import Pairs
 from ...progress import SILENT, Progress
 from ..characterisation import ChannelScores, CutMoments, FeatureStore, channel_scores, cut_moments
+from ..characterisation.moments import IMAGES
 
 if TYPE_CHECKING:
     from ...defences import ChannelScatter
     from ..characterisation import AmortisedAttacker, AmortisedHead
 
-_VERSION = 2
+_VERSION = 3
 """Of what is kept of a cut; another one makes other cache entries."""
+_SAMPLE = 500
 
 
 class CharacterisedCut:
@@ -94,13 +96,28 @@ class CharacterisedCut:
         from ...defences import ChannelScatter, channel_scatter
 
         def write(path: Path) -> None:
-            with self._progress.task(f"covariances of {self.cut}"), path.open("wb") as file:
-                np.savez(file, allow_pickle=False, **vars(channel_scatter(*self.examples())))
+            features = self._first("head-train", IMAGES["head-train"])
+            labels, images = self.store.splits["head-train"].labels, self.store.images("head-train")
+            scatter = channel_scatter(features, labels[: len(features)], images[: len(features)])
+            with path.open("wb") as file:
+                np.savez(file, allow_pickle=False, **vars(scatter))
 
-        sees = {"image_size": self.store.data.reference_size}
+        sees = {"image_size": self.store.data.reference_size, "images": IMAGES["head-train"]}
         key = self._key("covariances", ("head-train",), sees)
         with np.load(self.store.cache.file(key, write, progress=self._progress)) as stored:
             return ChannelScatter(**stored)
+
+    @cached_property
+    def sample(self) -> NDArray[np.float16]:
+        """Features of some images of head-train, in memory: enough for their scale and range."""
+        return self._first("head-train", _SAMPLE)
+
+    def _first(self, split: str, count: int) -> NDArray[np.float16]:
+        """Without the cache: a candidate may be hopeless, and then nobody needs the rest."""
+        ((_, features),) = self.store.sweep(
+            self.splitter, [self.cut], {split: count}, progress=self._progress
+        )
+        return features[split]
 
     def examples(self) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint8]]:
         """Features, labels and images of head-train."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ...progress import SILENT, Progress
 from ..characterisation import Calibration, Estimate
 from ..constraints import Limits
-from ..space import Candidate
+from ..space import POLICIES, Candidate
 from .judge import Judge
 from .records import ACCURACY, PRIVACY_METRICS, Evaluation, TrialRecord, distinct
 
@@ -100,6 +100,8 @@ class Evaluator:
             other = record.candidate
             if not (_alike(record, candidate) and self._amortise(other, trained)):
                 continue
+            if POLICIES[other.policy].secret and other not in self._closed_forms:
+                continue  # another process may have kept other channels
             if other not in self._amortised:
                 self._amortised[other] = self._judge.amortised(other, progress=progress)
             rows.append((self._amortised[other], record))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...artifacts import replace_file
 from ...data import Score
-from ...encoders import Encoder, ProjectionMethod, Splitter, make_encoder
+from ...encoders import Encoder, Splitter, make_encoder
 from ...leakage import ATTACKS, Leakage, Pairs, View, attack_features
 from ...progress import SILENT, Progress
 from ..characterisation import FeatureStore, take_moments
@@ -31,8 +32,6 @@ AMORTISED = 2.0
 
 _FEW_PAIRS = 1000
 """From fewer pairs a network learns so little that the closed form is often stronger, and as quick."""
-
-_METHODS: Mapping[str, ProjectionMethod] = {"projection": "eigen", "adversarial": "adversarial"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ class Judge:
         self.secret, self.seed, self.accelerator = secret, seed, accelerator
         self._matrices = matrices
         self._cuts: dict[tuple[int, int, str], CharacterisedCut] = {}
+        self._selections: dict[Candidate, Selection] = {}
 
     def cut(self, candidate: Candidate, *, progress: Progress = SILENT) -> CharacterisedCut:
         """The cut of a candidate, characterised as far as it is asked."""
@@ -80,26 +80,37 @@ class Judge:
 
     def splitter(self, candidate: Candidate) -> Splitter:
         """Of the candidate's backbone at its input size."""
-        return self.space.splitters[candidate.backbone, candidate.input_size]
+        return self.space.splitters[candidate.network]
 
     def characterise(
-        self, site: tuple[int, int], cuts: Sequence[str], *, progress: Progress = SILENT
+        self, network: tuple[int, int], cuts: Sequence[str], *, progress: Progress = SILENT
     ) -> None:
         """Take the moments of these cuts of a backbone at an input size, all in few passes."""
-        take_moments(self.store, self.space.splitters[site], cuts, progress=progress)
+        take_moments(self.store, self.space.splitters[network], cuts, progress=progress)
+
+    def forget(self, site: tuple[int, int, str]) -> None:
+        """Let go of what is at hand of a cut; it stays in the cache."""
+        self._cuts.pop(site, None)
 
     def sending(self, candidate: Candidate, *, progress: Progress = SILENT) -> Sending:
         """What the candidate's policy selects, with noise and payload fitted to it."""
         cut = self.cut(candidate, progress=progress)
         return Sending.fit(
             self._selection(candidate, cut),
-            lambda: cut.features("head-train"),
+            lambda: cut.sample,
             noise_share=candidate.noise,
             bits=candidate.bits,
             seed=self.seed,
         )
 
     def _selection(self, candidate: Candidate, cut: CharacterisedCut) -> Selection:
+        # Neither noise nor payload decides it.
+        chosen = replace(candidate, noise=0.0, bits=32)
+        if chosen not in self._selections:
+            self._selections[chosen] = self._select(chosen, cut)
+        return self._selections[chosen]
+
+    def _select(self, candidate: Candidate, cut: CharacterisedCut) -> Selection:
         parameters = POLICIES[candidate.policy].parameters
         values = {parameter.name: candidate.strength for parameter in parameters[:1]}
         for parameter in parameters[1:]:
@@ -110,8 +121,7 @@ class Judge:
             assert isinstance(kept, tuple)
             return self.splitter(candidate).order(candidate.cut, kept)
         # What was trained must be the same when the encoder is built.
-        chosen = {**candidate.document(), "noise": 0.0, "bits": 32}
-        name = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
+        name = hashlib.sha256(json.dumps(candidate.document(), sort_keys=True).encode()).hexdigest()[:16]
         path = self._matrices / f"{name}.npy"
         if not path.exists():
             matrix = select(candidate.policy, values, cut, candidate.channels)
@@ -126,7 +136,7 @@ class Judge:
         chosen: dict[str, Any] = (
             {"channels": selection}
             if isinstance(selection, tuple)
-            else {"projection": selection, "projection_method": _METHODS[candidate.policy]}
+            else {"projection": selection, "projection_method": POLICIES[candidate.policy].mixes}
         )
         return make_encoder(
             self.splitter(candidate),
@@ -218,8 +228,14 @@ def write_once(path: Path, matrix: NDArray[np.float32]) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part") as file:
         np.save(file, matrix, allow_pickle=False)
         file.flush()
-        with contextlib.suppress(FileExistsError):
+        os.fsync(file.fileno())
+        try:
             os.link(file.name, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            with replace_file(path, private=True) as temporary:
+                shutil.copyfile(file.name, temporary)
 
 
 def _attacks(pairs: int) -> tuple[str, ...]:

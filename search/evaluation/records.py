@@ -14,6 +14,7 @@ Stage = Literal["costs", "closed-form", "amortised", "trained"]
 """How closely a candidate was looked at: its costs alone, or the step that its estimates come from."""
 
 ACCURACY = "accuracy"
+_COARSE = 0.01
 PRIVACY_METRICS = tuple(metric for metric in METRICS if METRICS[metric].privacy)
 
 
@@ -42,16 +43,14 @@ class Evaluation:
         return asdict(self)
 
     def without_secrets(self) -> Evaluation:
-        """What may be known of a selection that is secret: whoever has backbone and data could find channels
-        by their closed forms, which are exact and the same for all, so only coarse figures are left of them.
-        """
-        if self.stage == "trained":
-            return replace(self, proxies={})
+        """What may be known of a selection that is secret. Closed forms are the same for all, and so are
+        networks trained with a known seed, nearly: whoever has backbone and data could find a few channels by
+        exact figures, so only coarse ones are left."""
         coarse = {
-            name: Estimate(round(estimate.value, 2), round(estimate.error, 2))
+            name: Estimate(round(estimate.value, 2), max(_COARSE / 2, round(estimate.error, 2)))
             for name, estimate in self.estimates.items()
         }
-        return replace(self, proxies={}, estimates=coarse)
+        return replace(self, proxies={}, estimates=coarse, utility=None, leakage=None)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Evaluation:

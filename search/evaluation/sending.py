@@ -14,7 +14,6 @@ from ...defences import features_std
 from ..space import Selection
 
 _AS_IT_IS = Payload()
-_STATISTICS_IMAGES = 1000
 _BATCH = 256
 
 
@@ -41,12 +40,12 @@ class Sending:
     ) -> Sending:
         """``noise_share``: of the selected features' standard deviation (``defences.features_std``).
 
-        ``whole``: gives features (n, C, h, w) to fit the noise's scale and the payload's grid on, of which
-        the first thousand are used; not called where there is nothing to fit.
+        ``whole``: gives features (n, C, h, w) to fit the noise's scale and the payload's grid on; not called
+        where there is nothing to fit.
         """
         if not noise_share and bits == _AS_IT_IS.bits:
             return cls(selection)
-        sent = _selected(whole()[:_STATISTICS_IMAGES], selection).astype(np.float32)
+        sent = _selected(whole(), selection).astype(np.float32)
         # Three digits, so that it reproduces.
         noise_std = float(f"{noise_share * features_std(sent):.2e}")
         if noise_std:

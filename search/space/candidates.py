@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,11 +46,14 @@ class Candidate:
         return self.backbone, self.input_size, self.cut
 
     @property
-    def kind(self) -> Literal["kept", "projection", "adversarial"]:
-        """What it sends: channels as they are, or mixtures of them."""
-        if self.policy == "projection":
-            return "projection"
-        return "adversarial" if self.policy == "adversarial" else "kept"
+    def network(self) -> tuple[int, int]:
+        """Backbone and input size."""
+        return self.backbone, self.input_size
+
+    @property
+    def kind(self) -> str:
+        """What it sends: ``kept`` channels as they are, or mixtures, named by the policy that makes them."""
+        return self.policy if POLICIES[self.policy].mixes else "kept"
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -100,13 +103,13 @@ class Space:
 
     def __init__(self, splitters: Mapping[tuple[int, int], Splitter], choices: Choices | None = None) -> None:
         self.splitters, self.choices = splitters, choices or Choices()
-        self._sites = sorted(splitters)
+        self._networks = sorted(splitters)
 
     def suggest(self, trial: optuna.Trial) -> Candidate:
         """Let the study's sampler choose; the names of parameters do not depend on the order of trials."""
-        names = [f"{backbone}@{size}" for backbone, size in self._sites]
+        names = [f"{backbone}@{size}" for backbone, size in self._networks]
         chosen = trial.suggest_categorical("backbone", names) if len(names) > 1 else names[0]
-        backbone, input_size = self._sites[names.index(chosen)]
+        backbone, input_size = self._networks[names.index(chosen)]
         cuts = self.splitters[backbone, input_size].cuts
         cut = cuts[trial.suggest_int(f"cut:{chosen}", 0, len(cuts) - 1)]
         # A parameter for each width: the same one must have the same range in every trial.
@@ -130,11 +133,10 @@ class Space:
 
     def parameters(self, candidate: Candidate) -> dict[str, Any] | None:
         """What ``suggest`` would have to draw to give the candidate; ``None`` where the space lacks it."""
-        site = candidate.backbone, candidate.input_size
-        if site not in self.splitters:
+        if candidate.network not in self.splitters:
             return None
         chosen = f"{candidate.backbone}@{candidate.input_size}"
-        cuts = self.splitters[site].cuts
+        cuts = self.splitters[candidate.network].cuts
         cut = next((cut for cut in cuts if cut.name == candidate.cut), None)
         if cut is None or not 1 <= candidate.channels <= cut.channels:
             return None
@@ -158,7 +160,7 @@ class Space:
 
     def shape(self, candidate: Candidate) -> tuple[int, int, int]:
         """(channels, height, width) of what the candidate's encoder sends."""
-        _, height, width = self.splitters[candidate.backbone, candidate.input_size].cut(candidate.cut).shape
+        _, height, width = self.splitters[candidate.network].cut(candidate.cut).shape
         return candidate.channels, height, width
 
 

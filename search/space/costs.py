@@ -13,7 +13,7 @@ from .policies import POLICIES
 
 def candidate_costs(space: Space, candidate: Candidate, channels: Sequence[int] | None = None) -> Costs:
     """What the candidate's encoder costs, on shapes alone; ``channels``: those kept (default: the first)."""
-    splitter = space.splitters[candidate.backbone, candidate.input_size]
+    splitter = space.splitters[candidate.network]
     every = splitter.cut(candidate.cut).channels
     if POLICIES[candidate.policy].mixes and candidate.channels < every:
         costs = splitter.costs(candidate.cut, range(every), outputs=candidate.channels)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...encoders import random_channels, top_channels
+from ...encoders import ProjectionMethod, random_channels, top_channels
 from ...errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -108,14 +108,15 @@ class Parameter:
 class Policy:
     """A way to choose ``count`` of C channels, or to mix C to ``count``; 0 < ``count`` < C.
 
-    ``mixes``: the selection is a matrix. ``secret``: the selection depends on the secret. ``starts_as``: the
-    policy from whose selection, with its default parameters, this one is trained.
+    ``mixes``: the method where the selection is a matrix, ``None`` where channels are kept. ``secret``: the
+    selection depends on the secret. ``starts_as``: the policy from whose selection, with its default
+    parameters, this one is trained.
     """
 
     name: str
     choose: Callable[[CutView, int, Mapping[str, float]], Selection]
     parameters: tuple[Parameter, ...] = ()
-    mixes: bool = False
+    mixes: ProjectionMethod | None = None
     secret: bool = False
     starts_as: str | None = None
 
@@ -151,7 +152,9 @@ def select(policy: str, parameters: Mapping[str, float], view: CutView, count: i
 
 
 def _random(view: CutView, count: int, _: Mapping[str, float]) -> Selection:
-    return random_channels(view.secret, available=view.channels, count=count, purpose=view.purpose)
+    # Of each count a draw of its own: a smaller one must not be a part of a larger one.
+    purpose = f"{view.purpose} {count}"
+    return random_channels(view.secret, available=view.channels, count=count, purpose=purpose)
 
 
 def _fisher(view: CutView, count: int, _: Mapping[str, float]) -> Selection:
@@ -167,7 +170,7 @@ def _leak_prune(view: CutView, count: int, values: Mapping[str, float]) -> Selec
     good = quiet[list(top_channels(view.fisher[quiet], max(least, math.ceil(GOOD_SHARE * left))))]
     # A purpose of its own: what one policy's choice betrays says nothing of the other's.
     drawn = random_channels(
-        view.secret, available=len(good), count=count, purpose=f"leak-prune {view.purpose}"
+        view.secret, available=len(good), count=count, purpose=f"leak-prune {view.purpose} {count}"
     )
     return tuple(int(good[place]) for place in drawn)
 
@@ -231,7 +234,9 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
             Policy("fisher", _fisher),
             Policy("leak-prune", _leak_prune, (Parameter("pruned", 0.5, 0.0, 0.9),), secret=True),
             Policy("joint", _joint, (Parameter("weight", 1.0, 0.03, 30.0, log=True),)),
-            Policy("projection", _projection, (Parameter("weight", 4.0, 0.1, 100.0, log=True),), mixes=True),
+            Policy(
+                "projection", _projection, (Parameter("weight", 4.0, 0.1, 100.0, log=True),), mixes="eigen"
+            ),
             Policy(
                 "adversarial",
                 _adversarial,
@@ -239,7 +244,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
                     Parameter("weight", 2.0, 0.1, 20.0, log=True),
                     Parameter("seconds", 20.0, 0.1, 600.0, log=True),
                 ),
-                mixes=True,
+                mixes="adversarial",
                 starts_as="projection",
             ),
         )

@@ -22,6 +22,7 @@ BEAT_S, GRACE_S = 10.0, 60.0
 
 _OVER = (*FINISHED, TrialState.FAIL)
 _CONSTRAINTS = "constraints"
+_BEGINNER, _NOBODY = "beginner", "nobody any more"
 
 _GENERATIONS = 4
 """At least so many for ``nsga2``; the first is drawn at random."""
@@ -97,10 +98,20 @@ class SearchStudy:
             self._study.sampler = self._sampler_of(trial.number)
         return trial
 
-    @property
-    def begun(self) -> bool:
-        """Whether there are trials, waiting ones among them."""
-        return bool(self._study.get_trials(deepcopy=False))
+    def may_begin(self, owner: str) -> bool:
+        """Whether it is for ``owner`` to say what is tried first: nobody did, or it was interrupted there.
+
+        Of several that share the storage only one is told so, but for those that ask in the very same moment.
+        """
+        beginner = self._study.user_attrs.get(_BEGINNER)
+        if beginner is None and not self._study.get_trials(deepcopy=False):
+            self._study.set_user_attr(_BEGINNER, owner)
+            return True
+        return bool(beginner == owner)
+
+    def has_begun(self) -> None:
+        """What is tried first is known."""
+        self._study.set_user_attr(_BEGINNER, _NOBODY)
 
     def enqueue(self, every: Sequence[Mapping[str, Any]]) -> None:
         """Have these parameters tried before any others, each once in the study's life."""

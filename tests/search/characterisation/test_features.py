@@ -70,14 +70,17 @@ def test_features_of_a_cut_are_those_of_its_encoder(store: FeatureStore) -> None
 def test_a_sweep_gives_every_cut_of_the_first_images(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # So little memory that some cuts have a pass of their own.
-    monkeypatch.setattr(features_module, "_SWEEP_BYTES", 2**20)
+    # So little memory that some cuts have a pass of their own, and the largest are shown fewer images.
+    monkeypatch.setattr(features_module, "SWEEP_BYTES", 2**21)
     swept = dict(store.sweep(SPLITTER, CUTS[::-1], {"select": 20, "attack-val": 1000}))
     assert list(swept) == CUTS
     for cut, features in swept.items():
-        assert len(features["attack-val"]) == 30
-        expected = make_encoder(SPLITTER, cut=cut).encode(SPLITS["select"].images(32)[:20])
+        assert sum(values.nbytes for values in features.values()) <= 2**21
+        seen = len(features["select"])
+        expected = make_encoder(SPLITTER, cut=cut).encode(SPLITS["select"].images(32)[:seen])
         np.testing.assert_allclose(features["select"], expected, rtol=2e-3, atol=1e-3)
+    assert [len(values) for values in swept[CUTS[-1]].values()] == [20, 30]
+    assert len(swept[CUTS[0]]["select"]) < 20
 
 
 def test_a_later_store_computes_nothing(store: FeatureStore) -> None:
@@ -110,7 +113,7 @@ def test_moments_of_a_cut_are_those_of_its_features_and_kept(store: FeatureStore
     )
     listening = Listening()
     first, again = (cut_moments(store, SPLITTER, cut, progress=listening) for _ in range(2))
-    assert listening.tasks == ["features of 1 cuts"]
+    assert listening.tasks == [f"a look at {cut}"]
     for moments in (first, again):
         for part, expected in ((moments.classes, direct.classes), (moments.images, direct.images)):
             for field in fields(expected):
@@ -124,7 +127,7 @@ def test_moments_of_many_cuts_are_taken_together_and_only_where_they_are_missing
     store, listening = open_store(tmp_path), Listening()
     take_moments(store, SPLITTER, CUTS[:2])
     take_moments(store, SPLITTER, CUTS[:4], progress=listening)
-    assert listening.tasks == ["features of 2 cuts"]
+    assert listening.tasks == ["a look at every cut"]
     assert {entry.key["cut"] for entry in store.cache.entries()} == set(CUTS[:4])
     alone = cut_moments(open_store(tmp_path / "other"), SPLITTER, CUTS[3])
     together = cut_moments(store, SPLITTER, CUTS[3], progress=listening)
@@ -132,13 +135,18 @@ def test_moments_of_many_cuts_are_taken_together_and_only_where_they_are_missing
     assert len(listening.tasks) == 1
 
 
-def test_moments_of_a_cut_that_was_interrupted_are_not_there(tmp_path: Path) -> None:
+def test_moments_that_were_interrupted_go_on_after_the_last_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each cut has a pass of its own.
+    monkeypatch.setattr(features_module, "SWEEP_BYTES", 2**22)
+
     class Interrupting(Listening):
         @contextmanager
         def task(self, description: str, total: float | None = None) -> Iterator[Task]:
             class Bar:
                 def advance(self, steps: float = 1, *, note: str | None = None) -> None:
-                    if note == CUTS[1]:
+                    if note and note.startswith(CUTS[1]):
                         raise KeyboardInterrupt
 
             yield Bar()
