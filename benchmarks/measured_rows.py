@@ -46,9 +46,10 @@ class MeasuredRows:
 
 
 def count_work() -> None:
-    """From here on this process's budgets and durations are seconds of processor time: what an attack
-    achieves in them does not depend on what else the machine has to do."""
-    time.monotonic = time.process_time
+    """From here on this process has one thread, and its budgets and durations are seconds of processor time:
+    what an attack achieves in them does not depend on what else the machine has to do."""
+    time.monotonic = time.perf_counter = time.process_time
+    torch.set_num_threads(1)
 
 
 def machine() -> dict[str, Any]:

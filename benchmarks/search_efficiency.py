@@ -15,40 +15,45 @@ seconds of a table row. Trials until a point within one percentage point of the 
 many seeds: its time is extrapolated, not measured, and a point asked for again costs nothing.
 
 **The search** is ``privynet.search.search`` with an empty cache, the same backbones, images, seconds for each
-attack and limit, three seeds: the whole of its wall time, characterisation and certification included. It has
+attack and limit, three seeds: the whole of its time, characterisation and certification included. It has
 succeeded where the certified encoder's accuracy, the mean of three heads on the same images, is within one
 point of the optimum. A second line has a warm cache: another search of the same backbones and data, so that
 its closed forms and features are known, not its trained networks.
 
-**Costs.** Median seconds of a trial that ends at each stage, without what is computed once for its cut; of a
-trial that is infeasible by its costs (of a search by chance under a limit that few candidates are inside);
-of a certification; the memory of the process, and what its cache holds.
+**Costs.** Median seconds of a trial that ends at each stage, with what is computed for its cut when it is the
+first there; of a trial that is infeasible by its costs (under a limit that few candidates are inside); of a
+certification; the most memory of the process, and what its cache holds.
 
-Finished rows are kept in ``results/search_efficiency-SIZE.json`` and not run again; delete the file to do so.
+All seconds are of processor time, one thread a process, so that nothing else on the machine decides the ratio;
+a search's wall time, with its waits for the disk, stands beside it. Finished rows are kept in ``results/search_efficiency-SIZE.json`` and not run again; delete the file to do so.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import resource
 import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from measured_rows import MeasuredRows, interval
+from measured_rows import MeasuredRows, count_work, interval
 
+from privynet.artifacts import RunFolder
 from privynet.data import open_data
 from privynet.encoders import BackboneName, Splitter, load_backbone, parse_backbone
 from privynet.search import search
 from privynet.search.characterisation import Cache, FeatureStore
 from privynet.search.evaluation import Budget, Judge, search_splits
 from privynet.search.space import Candidate, Space
+from privynet.search.study import DEFAULT_STUDY, Storage
 
 DATA, DEVICE, LIMIT_R2 = "cifar10", "raspberry-pi-5", 0.5
 MOBILENET = (
@@ -84,7 +89,7 @@ class Size:
 
 
 SIZES = {
-    "small": Size(10_000, 5_000, 4_000, 10.0, 60, 2, 3, 200),
+    "small": Size(10_000, 5_000, 4_000, 10.0, 30, 2, 3, 200),
     "full": Size(27_000, 7_000, 12_000, 60.0, 300, 5, 10, 1000),
 }
 
@@ -122,6 +127,8 @@ def build_table(size: Size, names: list[BackboneName], measured: MeasuredRows) -
                     if measured.has(key):
                         continue
                     sending = judge.sending(candidate)
+                    for split in judge.store.splits:
+                        judge.cut(candidate).features(split)
                     started = time.monotonic()
                     found = judge.judge(candidate, sending)
                     seconds = time.monotonic() - started
@@ -138,49 +145,59 @@ def build_table(size: Size, names: list[BackboneName], measured: MeasuredRows) -
 
 
 def run_searches(size: Size, names: list[BackboneName], measured: MeasuredRows) -> None:
-    """Search with an empty cache, then with what that left."""
+    """Search with an empty cache, then with what that left; each in a process of its own."""
+    context = multiprocessing.get_context("spawn")
     for seed in range(size.seeds):
+        if measured.has({"table": False, "seed": seed}):
+            continue
         with tempfile.TemporaryDirectory() as folder:
-            kept = Path(folder) / "cache"
+            # A pair or nothing: what an earlier run's cache held is gone.
+            pair = []
             for cache in ("empty", "warm"):
-                key = {"table": False, "seed": seed, "cache": cache}
-                if measured.has(key):
-                    continue
-                started = time.monotonic()
-                result = search(
-                    device=DEVICE,
-                    data=DATA,
-                    out=Path(folder) / cache,
-                    backbones=names,
-                    limits={"r2": LIMIT_R2},
-                    trials=size.trials,
-                    train_images=size.train_images,
-                    select_images=size.select_images,
-                    attack_pairs=size.pairs,
-                    attack_budget_s=size.attack_s,
-                    policies=("fisher",),
-                    certify=size.certify,
-                    images=False,
-                    # The warm one is another search: only what the cache holds is the same.
-                    seed=seed if cache == "empty" else 1000 + seed,
-                    accelerator="cpu",
-                    cache=kept,
-                )
-                measured.add(
-                    {
-                        **key,
-                        "seconds": round(time.monotonic() - started, 1),
-                        "parts": result["wall_s"],
-                        "accuracy": result["utility"],
-                        "r2": result["privacy_loss"]["r2"] if result["encoder"] else None,
-                        "trials": result["trials"],
-                        "certified": len(result["certifications"]),
-                        "stages": stage_seconds(result),
-                        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-                        "cache_mb": round(sum(entry.bytes for entry in Cache(kept).entries()) / 1e6),
-                    }
-                )
-                print(f"search {seed}, {cache} cache: {measured.rows[-1]['seconds']} s", flush=True)
+                with ProcessPoolExecutor(1, mp_context=context, initializer=count_work) as pool:
+                    pair.append(pool.submit(one_search, size, names, Path(folder), seed, cache).result())
+                print(f"search {seed}, {cache} cache: {pair[-1]['seconds']} s", flush=True)
+        measured.rows.append(pair[0])
+        measured.add(pair[1])
+
+
+def one_search(size: Size, names: list[BackboneName], folder: Path, seed: int, cache: str) -> dict[str, Any]:
+    """A row."""
+    started, began = time.monotonic(), time.time()
+    result = search(
+        device=DEVICE,
+        data=DATA,
+        out=folder / cache,
+        backbones=names,
+        limits={"r2": LIMIT_R2},
+        trials=size.trials,
+        train_images=size.train_images,
+        select_images=size.select_images,
+        attack_pairs=size.pairs,
+        attack_budget_s=size.attack_s,
+        policies=("fisher",),
+        certify=size.certify,
+        images=False,
+        # The warm one is another search: only what the cache holds is the same.
+        seed=seed if cache == "empty" else 1000 + seed,
+        accelerator="cpu",
+        cache=folder / "cache",
+    )
+    return {
+        "table": False,
+        "seed": seed,
+        "cache": cache,
+        "seconds": round(time.monotonic() - started, 1),
+        "wall_s": round(time.time() - began, 1),
+        "parts": result["wall_s"],
+        "accuracy": result["utility"],
+        "r2": result["privacy_loss"]["r2"] if result["encoder"] else None,
+        "trials": result["trials"],
+        "certified": len(result["certifications"]),
+        "stages": stage_seconds(result),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "cache_mb": round(sum(entry.bytes for entry in Cache(folder / "cache").entries()) / 1e6),
+    }
 
 
 def stage_seconds(result: dict[str, Any]) -> dict[str, float]:
@@ -193,7 +210,7 @@ def stage_seconds(result: dict[str, Any]) -> dict[str, float]:
 
 
 def run_infeasible(size: Size, names: list[BackboneName], measured: MeasuredRows) -> None:
-    """A search in which nearly every trial ends at its costs."""
+    """Trials that end at their costs: the seconds between the ends of two such in a row, by the study."""
     key = {"table": False, "infeasible": True}
     if measured.has(key):
         return
@@ -203,7 +220,7 @@ def run_infeasible(size: Size, names: list[BackboneName], measured: MeasuredRows
             data=DATA,
             out=Path(folder) / "run",
             backbones=names,
-            # Few candidates are inside this, and each of them is cheap.
+            # Few candidates are inside this.
             limits={"r2": LIMIT_R2, "payload_bytes": 64},
             trials=size.infeasible_trials,
             sampler="random",
@@ -218,10 +235,16 @@ def run_infeasible(size: Size, names: list[BackboneName], measured: MeasuredRows
             accelerator="cpu",
             cache=Path(folder) / "cache",
         )
-    evaluated = sum(sum(row["seconds"].values()) for row in result["trial_table"])
-    pruned = result["trials"]["pruned"]
-    seconds = (result["wall_s"]["trials"] - evaluated) / pruned
-    measured.add({**key, "trials": result["trials"], "seconds": round(seconds, 4)})
+        journal = RunFolder.open(Path(folder) / "run").journal
+        backend = Storage.journal(journal, repair=False).backend
+        trials = optuna.load_study(study_name=DEFAULT_STUDY, storage=backend).trials
+    ends = [trial.datetime_complete for trial in trials]
+    apart = [
+        (after - before).total_seconds()
+        for before, after, trial in zip(ends, ends[1:], trials[1:], strict=False)
+        if before and after and trial.state.name == "PRUNED"
+    ]
+    measured.add({**key, "trials": result["trials"], "seconds": round(statistics.median(apart), 4)})
 
 
 def optimum(table: list[dict[str, Any]]) -> dict[str, Any]:
@@ -272,7 +295,7 @@ def report(measured: MeasuredRows) -> str:
         f"plain objective: {statistics.mean(counts):.1f} trials over {SIMULATED_SEEDS} seeds (median "
         f"{statistics.median(counts):g}, 90 % {sorted(counts)[int(0.9 * len(counts))]}): {plain:.0f} s, "
         "extrapolated",
-        f"{'search':16} {'seconds':>8} {'ratio':>6} {'accuracy':24} {'less optimum':>12}  r2",
+        f"{'search':16} {'seconds':>8} {'(wall)':>7} {'ratio':>6} {'accuracy':24} {'less optimum':>12}  r2",
     ]
     for row in searches:
         name = f"seed {row['seed']}, {row['cache']}"
@@ -283,7 +306,7 @@ def report(measured: MeasuredRows) -> str:
         reached = "" if gap >= -WITHIN else "  not within one point"
         accuracy = interval(row["accuracy"], ".3f")
         lines.append(
-            f"{name:16} {row['seconds']:8.0f} {plain / row['seconds']:6.1f} {accuracy:24} "
+            f"{name:16} {row['seconds']:8.0f} {row['wall_s']:7.0f} {plain / row['seconds']:6.1f} {accuracy:24} "
             f"{gap:+12.3f}  {row['r2']['value']:.3f}{reached}"
         )
     lines.append(
@@ -309,10 +332,12 @@ def main() -> None:
     shared = os.environ.get("PRIVYNET_SHARED")
     if shared is None:
         sys.exit("error: set PRIVYNET_SHARED to the folder with data/ and weights/")
+    os.environ.setdefault("PRIVYNET_DATA", f"{shared}/data")
     size = SIZES[arguments.size]
     setting = {**asdict(size), "grid": [[*site, *map(list, grid)] for site, grid in GRID.items()]}
     measured = MeasuredRows("search_efficiency", arguments.size, setting)
     names = backbones(shared)
+    count_work()
     build_table(size, names, measured)
     run_infeasible(size, names, measured)
     run_searches(size, names, measured)

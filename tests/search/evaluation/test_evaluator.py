@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,10 @@ WIDE = Limits.resolve({"r2": 5.0}, PI)
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    folder = tmp_path_factory.mktemp("evaluation")
+    return make_judge(tmp_path_factory.mktemp("evaluation"))
+
+
+def make_judge(folder: Path) -> Judge:
     splitter = Splitter(load_backbone(parse_backbone("bundled")), 16)
     return Judge(
         Space({(0, 16): splitter}),
@@ -112,10 +116,13 @@ def test_few_cuts_say_nothing_of_another_one(judge: Judge, first: list[TrialReco
 def test_of_a_secret_selection_only_coarse_figures_may_be_known(first: list[TrialRecord]) -> None:
     evaluation = first[0].evaluation
     assert evaluation is not None
-    assert evaluation.without_secrets().proxies == {}
+    told = evaluation.without_secrets()
+    assert told.stage == "trained" and told.proxies == {} and told.utility is None and told.leakage is None
+    for name, estimate in told.estimates.items():
+        assert round(estimate.value, 2) == estimate.value
+        assert estimate.at_least <= evaluation.estimates[name].value <= estimate.at_most
     exact = {name: Estimate(0.123456, 0.023456) for name in ("accuracy", "r2")}
-    told = replace(evaluation, stage="closed-form", estimates=exact).without_secrets()
-    assert told.proxies == {} and told.estimates["r2"] == Estimate(0.12, 0.02)
+    assert replace(evaluation, estimates=exact).without_secrets().estimates["r2"] == Estimate(0.12, 0.02)
 
 
 def test_what_may_be_the_best_is_trained(judge: Judge, first: list[TrialRecord]) -> None:
@@ -132,6 +139,29 @@ def test_other_kinds_of_selection_are_calibrated_by_themselves(
 ) -> None:
     found = looked_at(judge, Candidate(0, 16, "blocks.2.2", 4, "projection", 4.0), first, WIDE)
     assert found.stage == "trained"
+
+
+def test_what_would_be_trained_adversarially_is_not_where_its_start_is_hopeless(tmp_path: Path) -> None:
+    judge = make_judge(tmp_path)
+    records = []
+    for number, cut in enumerate(("blocks.1.2", "blocks.3.2", "blocks.5.2", "blocks.6.2")):
+        candidate = Candidate(0, 16, cut, 4, "adversarial", 2.0)
+        proxies = {"closed-form": {"accuracy": 0.2 + 0.1 * number, "r2": 0.5 + 0.02 * number}}
+        estimates = {
+            "accuracy": Estimate(0.2 + 0.1 * number, 0.0),
+            **dict.fromkeys(("psnr_db", "ssim"), Estimate(0.5, 0.0)),
+            "r2": Estimate(0.5 + 0.02 * number, 0.0),
+        }
+        records.append(recorded(candidate, Evaluation("trained", estimates, proxies, {}), number))
+    narrow = Limits.resolve({"r2": -50.0}, PI)
+    candidate = Candidate(0, 16, "blocks.4.2", 4, "adversarial", 2.0)
+    found = looked_at(judge, candidate, records, narrow)
+    assert found.stage == "closed-form"
+    start = judge.closed_forms(replace(candidate, policy="projection", strength=4.0))
+    assert found.proxies["closed-form"] == start
+    # Neither was anything trained, nor are there features of a cut that nobody needs.
+    assert len(list((tmp_path / "matrices").iterdir())) == 1
+    assert {entry.key["what"] for entry in judge.store.cache.entries()} == {"moments", "covariances"}
 
 
 def test_a_cut_that_is_looked_at_often_has_its_amortised_networks(
