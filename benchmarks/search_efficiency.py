@@ -25,7 +25,8 @@ first there; of a trial that is infeasible by its costs (under a limit that few 
 certification; the most memory of the process, and what its cache holds.
 
 All seconds are of processor time, one thread a process, so that nothing else on the machine decides the ratio;
-a search's wall time, with its waits for the disk, stands beside it. Finished rows are kept in ``results/search_efficiency-SIZE.json`` and not run again; delete the file to do so.
+a search's wall time, with its waits for the disk, stands beside it. Finished rows are kept in
+``results/search_efficiency-SIZE.json`` and not run again; delete the file to do so.
 """
 
 from __future__ import annotations
@@ -306,8 +307,8 @@ def report(measured: MeasuredRows) -> str:
         reached = "" if gap >= -WITHIN else "  not within one point"
         accuracy = interval(row["accuracy"], ".3f")
         lines.append(
-            f"{name:16} {row['seconds']:8.0f} {row['wall_s']:7.0f} {plain / row['seconds']:6.1f} {accuracy:24} "
-            f"{gap:+12.3f}  {row['r2']['value']:.3f}{reached}"
+            f"{name:16} {row['seconds']:8.0f} {row['wall_s']:7.0f} {plain / row['seconds']:6.1f} "
+            f"{accuracy:24} {gap:+12.3f}  {row['r2']['value']:.3f}{reached}"
         )
     lines.append(
         "seconds of a trial by the stage at which it ended (median), of a certification; memory, cache"
