@@ -24,8 +24,8 @@ its closed forms and features are known, not its trained networks.
 first there; of a trial that is infeasible by its costs (under a limit that few candidates are inside); of a
 certification; the most memory of the process, and what its cache holds.
 
-All seconds are of processor time, one thread a process, so that nothing else on the machine decides the ratio;
-a search's wall time, with its waits for the disk, stands beside it. Finished rows are kept in
+All seconds are of processor time, one thread a process, so that nothing else on the machine decides the
+ratio; a search's wall time, with its waits for the disk, stands beside it. Finished rows are kept in
 ``results/search_efficiency-SIZE.json`` and not run again; delete the file to do so.
 """
 
