@@ -18,6 +18,11 @@ class Metric:
     meaning: str
     privacy: bool = False
 
+    def written(self, value: float) -> str:
+        """A value with its unit, large ones with their thousands."""
+        number = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        return number if self.unit == "1" else f"{number} {self.unit}"
+
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -41,9 +46,9 @@ def check_limit(name: str, value: float) -> None:
         raise unknown("metric", name, METRICS)
     allowed = "zero or more" if METRICS[name].privacy else "more than zero"
     if not math.isfinite(value) or value < 0 or (value == 0 and not METRICS[name].privacy):
-        unit = METRICS[name].unit
+        unit = "" if METRICS[name].unit == "1" else f" ({METRICS[name].unit})"
         raise InputError(
-            f"limit {name}={value:g} cannot be met", hint=f"give a finite number {allowed} ({unit})"
+            f"limit {name}={value:g} cannot be met", hint=f"give a finite number, {allowed}{unit}"
         )
 
 

@@ -18,7 +18,10 @@ def explain(run: Path, trial: int) -> dict[str, Any]:
     Raises:
         InputError: ``run`` has no result, or no such trial.
     """
-    result = read_document(RunFolder.open(run).result, RESULT_KIND)
+    folder = RunFolder.open(run)
+    if not folder.result.exists():
+        raise InputError(f"the search of {run} has not finished", hint="the same command goes on with it")
+    result = read_document(folder.result, RESULT_KIND)
     rows = {row["number"]: row for row in result["trial_table"]}
     if trial not in rows:
         numbers = f"{min(rows)} to {max(rows)}" if rows else "none"
@@ -58,10 +61,9 @@ def _sentences(
     if row["repeats"] is not None:
         yield f"the same candidate as trial {row['repeats']}, from which all is taken"
     for metric in row["violated"]:
-        entry = limits[metric]
-        unit = METRICS[metric].unit
+        entry, written = limits[metric], METRICS[metric].written
         yield (
-            f"rejected: {metric} {entry['value']:.4g} {unit} is over the limit {entry['limit']:g} "
+            f"rejected: {metric} {written(entry['value'])} is over the limit {written(entry['limit'])} "
             f"({entry['source']})" + _margin(row, metric)
         )
     yield _STAGES[row["stage"]]

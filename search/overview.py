@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -10,6 +10,9 @@ from typing import Any
 from .evaluation import ACCURACY, TrialRecord, closed_form_estimates, distinct
 from .space import Space
 from .survey import Surveyed, surveyed_counts
+
+_LEAST_SPREAD = 0.25
+"""Of what the closed forms say: what a calibration must leave."""
 
 
 def overview(
@@ -58,7 +61,8 @@ class _Figures:
 
 
 def _figures(points: Sequence[Surveyed], trained: Sequence[TrialRecord]) -> _Figures:
-    """All calibrated or none: figures of two kinds cannot be compared."""
+    """All calibrated or none: figures of two kinds cannot be compared. None, too, where too little is known
+    to tell one point from another: a calibration is then one figure for all."""
     raw, read = {}, {}
     for point in points:
         place = point.candidate.cut, point.candidate.channels
@@ -66,5 +70,16 @@ def _figures(points: Sequence[Surveyed], trained: Sequence[TrialRecord]) -> _Fig
         estimates = closed_form_estimates(point.candidate, point.proxies, trained, {})
         if estimates is not None:
             read[place] = {metric: estimate.value for metric, estimate in estimates.items()}
-    calibrated = len(read) == len(raw)
+    calibrated = len(read) == len(raw) and all(_tells_apart(raw, read, metric) for metric in (ACCURACY, "r2"))
     return _Figures(read if calibrated else raw, calibrated)
+
+
+def _tells_apart(
+    raw: Mapping[Any, Mapping[str, float]], read: Mapping[Any, Mapping[str, float]], metric: str
+) -> bool:
+    spans = [
+        max(values[metric] for values in figures.values())
+        - min(values[metric] for values in figures.values())
+        for figures in (raw, read)
+    ]
+    return spans[1] >= _LEAST_SPREAD * spans[0]

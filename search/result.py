@@ -11,7 +11,7 @@ from ..device_profiles import DeviceProfile
 from .certification import Certified, Outcome
 from .constraints import Limits
 from .evaluation import TrialRecord, distinct
-from .relaxing import relaxed
+from .relaxing import Option, binding, relaxed
 
 RESULT_KIND = "search-result"
 
@@ -86,7 +86,8 @@ def result_document(
             "nearest": nearest[:_NEAREST],
         }
     leakage = chosen.leakage
-    binding = limits.binding(chosen.metrics)
+    wider = relaxed(_options(candidates, certified), limits, now=chosen.utility.value)
+    binds = binding(limits, chosen.metrics, wider)
     return document | {
         "encoder": chosen.encoder.spec.document(),
         "encoder_digest": chosen.encoder.digest,
@@ -99,16 +100,23 @@ def result_document(
         "limits": limits.document(chosen.metrics),
         "metrics": dict(chosen.metrics),
         "predicted_ms": asdict(chosen.latency),
-        "binding": binding,
-        "relaxed": relaxed(
-            [r for r in candidates if r.candidate not in certified],
-            limits,
-            binding,
-            now=chosen.utility.value,
-        ),
+        "binding": binds,
+        "relaxed": {metric: wider[metric] for metric in binds},
         "runners_up": _runners_up(candidates, certified, chosen),
         "nearest": None,
     }
+
+
+def _options(candidates: Sequence[TrialRecord], certified: Mapping[Any, Certified]) -> list[Option]:
+    """What was certified counts as it was found then."""
+    options = []
+    for record in candidates:
+        one = certified.get(record.candidate)
+        if one is not None:
+            options.append(Option(record.number, one.utility.value, one.metrics))
+        elif record.evaluated:
+            options.append(Option(record.number, record.accuracy, record.metrics))
+    return options
 
 
 def _runners_up(

@@ -30,21 +30,23 @@ def survey(
 
     Cuts that break a limit of cost even with one channel are left out: nobody needs their features.
     """
-    found = []
+    found: list[Surveyed] = []
     for (backbone, input_size), splitter in judge.space.splitters.items():
         cuts = [
             cut
             for cut in splitter.cuts
             if not limits.violated(least_costs(judge.space, (backbone, input_size, cut.name), profile))
         ]
-        judge.characterise((backbone, input_size), [cut.name for cut in cuts], progress=progress)
+        names = [cut.name for cut in cuts]
+        judge.characterise((backbone, input_size), names, progress=progress)
         with progress.task(f"closed forms of {splitter.backbone.name.architecture}", len(cuts)) as task:
             for cut in cuts:
-                for count in surveyed_counts(cut.channels):
-                    candidate = Candidate(backbone, input_size, cut.name, count, POLICY)
-                    found.append(Surveyed(candidate, judge.closed_forms(candidate, progress=progress)))
-                # A process may have few files open, and the moments of a cut are one.
-                judge.forget((backbone, input_size, cut.name))
+                candidates = [
+                    Candidate(backbone, input_size, cut.name, count, POLICY)
+                    for count in surveyed_counts(cut.channels)
+                ]
+                proxies = judge.all_closed_forms(candidates, progress=progress)
+                found += map(Surveyed, candidates, proxies)
                 task.advance(note=cut.name)
     return found
 

@@ -16,6 +16,7 @@ _TOP, _BELOW = 8.0, 44.0
 _BAR_GAP, _BAR_WIDTH, _BAR_LABELS = 12.0, 12.0, 38.0
 _CHARACTER = 7.0
 _BAR_STEPS = 24
+_LEAST_SPAN = 0.1
 _WHITE_BELOW = 0.18
 """On a darker ground white has more contrast than black."""
 
@@ -166,7 +167,10 @@ _TITLES: Mapping[str, Callable[[float], str]] = {
 def _span(maps: Any) -> tuple[float, float]:
     known = [value for values in maps for line in values for value in line if value is not None]
     low, high = min(known, default=0.0), max(known, default=1.0)
-    return low, high if high > low else low + 1.0
+    # Where all are equal the scale still needs two ends, neither of them above what is possible.
+    if high > low:
+        return low, high
+    return (low, low + _LEAST_SPAN) if low + _LEAST_SPAN <= 1 else (low - _LEAST_SPAN, low)
 
 
 def _colour(ramp: Sequence[str], share: float) -> tuple[float, ...]:

@@ -31,7 +31,7 @@ def number_text(value: float | None) -> str:
 def findings_table(findings: Sequence[Mapping[str, Any]]) -> Iterator[rich.table.Table | str]:
     """Findings, or that there are none."""
     if not findings:
-        yield "no findings"
+        yield "no findings: all checks passed"
         return
     rows = [(f["severity"], f["code"], f["file"], f["message"]) for f in findings]
     yield table(["severity", "code", "file", "finding"], rows)
@@ -89,6 +89,8 @@ def search_tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]
     ]
     yield table(["metric", ">value", ">limit", ">used", "set by", ""], rows)
     yield from (relaxed_text(metric, entry) for metric, entry in result["relaxed"].items())
+    if not result["binding"]:
+        yield "no limit binds: with 20 % more of any, none of the evaluated candidates is more accurate"
     yield from _certified_tables(result)
     yield from _runners_up_tables(result)
 

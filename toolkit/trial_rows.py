@@ -35,9 +35,9 @@ class Figure:
 
     @classmethod
     def of_estimate(cls, estimate: Mapping[str, float]) -> Figure:
-        """From {value, error}."""
+        """From {value, error}, of accuracy or r2: neither is more than 1."""
         value, error = estimate["value"], estimate["error"]
-        return cls(value, value - error, value + error)
+        return cls(value, value - error, max(value, min(value + error, 1.0)))
 
     @classmethod
     def of_score(cls, score: Mapping[str, Any]) -> Figure:

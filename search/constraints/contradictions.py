@@ -32,10 +32,10 @@ def check_limits(space: Space, limits: Limits, profile: DeviceProfile, backbones
     for metric, (value, place) in least.items():
         limit = limits.by_metric.get(metric)
         if limit is not None and limit.violation(value) > 0:
-            unit = METRICS[metric].unit
+            written = METRICS[metric].written
             raise InputError(
-                f"no cut of {names} has {metric} of at most {limit.limit:g} {unit} ({limit.source} limit): "
-                f"the least is {value:.4g}, {place}, with one channel",
+                f"no cut of {names} has {metric} of at most {written(limit.limit)} ({limit.source} limit): "
+                f"the least is {written(value)}, {place}, with one channel",
                 hint=f"raise --limit {metric}=VALUE, give a smaller --input-size, or another --backbone",
             )
     _, violated, place = min(broken)

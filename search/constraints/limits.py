@@ -16,8 +16,8 @@ Source = Literal["user", "profile", "default"]
 DEFAULT_PRIVACY_LIMIT = ("r2", 0.5)
 """Holds when neither the user nor the profile limits privacy loss."""
 
-BINDING_USE = 0.9
-"""A limit of which the chosen encoder uses at least this share is called binding."""
+NEARLY = 0.9
+"""The share of a limit that is nearly all of it."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,14 @@ class Limits:
             for metric, limit in self.by_metric.items()
         }
 
-    def binding(self, metrics: Mapping[str, float]) -> list[str]:
-        """The limits that hold a better encoder back: those nearly used up, or else the most used one."""
+    def nearly_used(self, metrics: Mapping[str, float]) -> list[str]:
+        """The limits of which at least ``NEARLY`` is used, the most used first."""
         uses = {
             metric: limit.use(metrics[metric])
             for metric, limit in self.by_metric.items()
             if metric in metrics
         }
-        tight = sorted((metric for metric, use in uses.items() if use >= BINDING_USE), key=lambda m: -uses[m])
-        return tight or sorted(uses, key=lambda metric: -uses[metric])[:1]
+        return sorted((metric for metric, use in uses.items() if use >= NEARLY), key=lambda m: -uses[m])
 
 
 def cost_metrics(costs: Costs, profile: DeviceProfile) -> dict[str, float]:

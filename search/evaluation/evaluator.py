@@ -70,11 +70,15 @@ class Evaluator:
         judgement = self._judge.judge(candidate, sending, progress=progress)
         leakage = judgement.leakage.document()
         strongest = leakage["strongest"]
-        known = {ACCURACY: judgement.utility.value}
-        known |= {metric: strongest[metric]["value"] for metric in PRIVACY_METRICS if metric in strongest}
+        estimates = {ACCURACY: Estimate(judgement.utility.value, 0.0)}
+        for metric in PRIVACY_METRICS:
+            if metric in strongest:
+                # What is certified is held against the limit at the interval's upper end, too.
+                value, (_, high) = strongest[metric]["value"], strongest[metric]["ci95"]
+                estimates[metric] = Estimate(value, max(0.0, high - value))
         return Evaluation(
             "trained",
-            {name: Estimate(value, 0.0) for name, value in known.items()},
+            estimates,
             proxies,
             {**seconds, **judgement.seconds},
             judgement.utility.document(),

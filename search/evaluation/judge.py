@@ -22,6 +22,7 @@ from ...encoders import Encoder, Splitter, make_encoder
 from ...leakage import ATTACKS, Leakage, Pairs, View, attack_features
 from ...progress import SILENT, Progress
 from ..characterisation import FeatureStore, take_moments
+from ..characterisation.moments import key_of_moments
 from ..space import POLICIES, Candidate, Selection, Space, select
 from .budget import Budget
 from .cut_view import CharacterisedCut
@@ -87,10 +88,6 @@ class Judge:
     ) -> None:
         """Take the moments of these cuts of a backbone at an input size, all in few passes."""
         take_moments(self.store, self.space.splitters[network], cuts, progress=progress)
-
-    def forget(self, site: tuple[int, int, str]) -> None:
-        """Let go of what is at hand of a cut; it stays in the cache."""
-        self._cuts.pop(site, None)
 
     def sending(self, candidate: Candidate, *, progress: Progress = SILENT) -> Sending:
         """What the candidate's policy selects, with noise and payload fitted to it."""
@@ -159,6 +156,23 @@ class Judge:
             "accuracy": moments.utility(sending.selection, noise_std=sending.error_std),
             "r2": moments.leakage(sending.selection, noise_std=sending.error_std),
         }
+
+    def all_closed_forms(
+        self, candidates: Sequence[Candidate], *, progress: Progress = SILENT
+    ) -> list[dict[str, float]]:
+        """Those of candidates of one cut, from the cache."""
+        splitter, cut = self.splitter(candidates[0]), candidates[0].cut
+        chosen = [(one.policy, one.strength, one.channels) for one in candidates]
+        key = {**key_of_moments(self.store, splitter, cut), "what": "closed forms", "of": chosen}
+
+        def write(path: Path) -> None:
+            path.write_text(json.dumps([self.closed_forms(one, progress=progress) for one in candidates]))
+
+        path = self.store.cache.file(key, write, suffix=".json", progress=progress)
+        # A process may have few files open, and the moments of a cut are one.
+        self._cuts.pop(candidates[0].site, None)
+        found: list[dict[str, float]] = json.loads(path.read_text())
+        return found
 
     def amortised(self, candidate: Candidate, *, progress: Progress = SILENT) -> Mapping[str, float]:
         """``accuracy`` and ``r2`` of kept channels from the cut's amortised networks."""

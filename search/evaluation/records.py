@@ -22,7 +22,8 @@ PRIVACY_METRICS = tuple(metric for metric in METRICS if METRICS[metric].privacy)
 class Evaluation:
     """What is known of a candidate beside its costs.
 
-    ``estimates``: of the accuracy and of each measure of privacy loss; exact after training.
+    ``estimates``: of the accuracy and of each measure of privacy loss; after training, of accuracy the value
+    alone, and of privacy loss its interval's upper end over the images.
     ``proxies``: what the cheap steps gave, not calibrated: {step: {accuracy, r2}}. ``utility`` and
     ``leakage``: the documents of the head and the attack that were trained, ``None`` where none were.
     """

@@ -252,7 +252,7 @@ def test_fewer_bits_and_noise_are_part_of_the_encoder(tmp_path: Path) -> None:
         ({"timeout_s": 0.0}, "timeout of 0 s"),
         ({"attack_pairs": 3}, "3 attack pairs are too few"),
         ({"limits": {"speed": 1.0}}, "unknown metric"),
-        ({"limits": {"macs": 1000.0}}, "no cut of bundled:plain8 has macs of at most 1000"),
+        ({"limits": {"macs": 1000.0}}, "no cut of bundled:plain8 has macs of at most 1,000 MACs"),
         ({"policies": ("fischer",)}, "did you mean fisher"),
         ({"noise_shares": (-1.0,)}, "noise share of -1"),
         ({"payload_bits": (5,)}, "5 bits"),

@@ -77,6 +77,14 @@ def test_the_survey_is_what_the_features_of_each_cut_say(judge: Judge, surveyed:
         assert point.proxies["r2"] == pytest.approx(moments.leakage(kept), abs=0.005)
 
 
+def test_a_later_survey_computes_nothing(judge: Judge, surveyed: list[Surveyed]) -> None:
+    before = {entry.digest: entry.last_used for entry in judge.store.cache.entries()}
+    kinds = {entry.key["what"] for entry in judge.store.cache.entries()}
+    assert kinds == {"moments", "closed forms"}
+    assert survey(judge, LIMITS, PI) == surveyed
+    assert {entry.digest for entry in judge.store.cache.entries()} == before.keys()
+
+
 def test_the_overview_shows_the_survey(judge: Judge, surveyed: list[Surveyed]) -> None:
     (entry,) = overview(surveyed, judge.space, [])
     assert not entry["calibrated"]

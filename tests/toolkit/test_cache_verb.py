@@ -48,6 +48,9 @@ def test_list_says_what_is_kept_for_what(privynet: Run, folder: Path) -> None:
     assert found["splits"] == {"select": 60} and found["bytes"] > 1000
     assert shown["bytes"] == sum(entry["bytes"] for entry in shown["entries"])
     table = privynet("cache", "list").out
+    assert all(word in table for word in ("moments", "bundled:x", "digits", "damaged"))
+    assert "block.1" not in table
+    table = privynet("cache", "list", "--all").out
     assert all(word in table for word in ("moments", "bundled:x", "digits select 60", "block.1", "damaged"))
 
 

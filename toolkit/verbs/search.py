@@ -56,7 +56,10 @@ def search(
     ] = None,
     trials: Annotated[int, typer.Option(min=1, metavar="N", help="In all, by all workers.")] = 40,
     timeout: Annotated[
-        float | None, typer.Option(min=1.0, metavar="SECONDS", help="Start no trial after so long.")
+        float | None,
+        typer.Option(
+            min=1.0, metavar="SECONDS", help="Start no trial after so long; certifying comes on top."
+        ),
     ] = None,
     sampler: Annotated[str, typer.Option(metavar="NAME", help="tpe, gp, nsga2 or random.")] = "tpe",
     input_size: Annotated[

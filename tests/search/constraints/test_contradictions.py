@@ -31,7 +31,7 @@ def test_limits_that_one_cut_meets_with_one_channel_pass() -> None:
 def test_one_limit_below_the_least_of_every_cut_is_named_with_that_least() -> None:
     with pytest.raises(InputError, match="no cut of bundled:plain8 has macs of at most") as caught:
         check(macs=LEAST_MACS - 1)
-    assert f"{LEAST_MACS:.4g}" in str(caught.value) and "--limit macs" in str(caught.value.hint)
+    assert f"{LEAST_MACS:,.0f}" in str(caught.value) and "--limit macs" in str(caught.value.hint)
 
 
 def test_limits_that_exclude_each_other_are_named_together() -> None:

@@ -46,7 +46,7 @@ def test_a_limit_below_zero_is_an_upper_limit_too(limit: float, value: float) ->
     assert ("r2" in limits.violated({"r2": value})) == (value > limit)
 
 
-def test_the_binding_limit_is_the_one_that_is_used_up() -> None:
+def test_a_limit_is_nearly_used_from_nine_tenths_on() -> None:
     limits = Limits.resolve({"r2": 0.5, "latency_ms": 100.0}, PI)
-    assert limits.binding({"r2": 0.49, "latency_ms": 10.0}) == ["r2"]
-    assert limits.binding({"r2": 0.1, "latency_ms": 30.0}) == ["latency_ms"]
+    assert limits.nearly_used({"r2": 0.49, "latency_ms": 10.0}) == ["r2"]
+    assert limits.nearly_used({"r2": 0.1, "latency_ms": 30.0}) == []
