@@ -77,6 +77,11 @@ class Samples:
             ]
         )
 
+    def common(self, policy: str) -> tuple[float, float]:
+        """The range of PSNR that a policy and the baseline both cover."""
+        curves = [self._curve(name, self.psnr.mean(1), self.hits.mean(1))[0] for name in (policy, BASELINE)]
+        return max(psnr[0] for psnr in curves), min(psnr[-1] for psnr in curves)
+
     def against(self, policy: str, attack: str) -> float:
         """``accuracy_gain`` where PSNR is that of one attack alone."""
         psnr = np.array([row["attacks"][attack]["psnr_db"] for row in self.rows])
@@ -134,12 +139,13 @@ def report(
             psnr = samples.difference(policy, psnr_gain)
             gains.setdefault((policy, "accuracy"), []).append(accuracy)
             gains.setdefault((policy, "psnr"), []).append(psnr)
+            low, high = samples.common(policy)
             alone = {attack: samples.against(policy, attack) for attack in attacks}
             for attack, value in alone.items():
                 left.setdefault((policy, attack), []).append(value)
             lines.append(
-                f"  {policy:12} {_points(accuracy)} points at equal PSNR, {_db(psnr)} dB at equal accuracy; "
-                + "by attack: "
+                f"  {policy:12} {_points(accuracy)} points at equal PSNR ({low:.1f} to {high:.1f} dB), "
+                f"{_db(psnr)} dB at equal accuracy; {_lost(accuracy, psnr)}by attack: "
                 + ", ".join(f"{attack} {_plain(100 * value)}" for attack, value in alone.items())
             )
     if gains:
@@ -167,6 +173,12 @@ def _known_mean(values: NDArray[np.float64]) -> float:
     """Over what is not NaN; NaN where all is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
+
+
+def _lost(*gains: NDArray[np.float64]) -> str:
+    """Resamples without a common range are in no interval."""
+    lost = max((int(np.isnan(gain[1:]).sum()) for gain in gains if not np.isnan(gain[0])), default=0)
+    return f"{lost} of {_RESAMPLES} resamples without a common range; " if lost else ""
 
 
 def _plain(value: float) -> str:

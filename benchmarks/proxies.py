@@ -4,9 +4,10 @@
     python benchmarks/proxies.py --size full
 
 CIFAR-10; cuts of the bundled backbone at 32 pixels and of MobileNetV2 at 64. For each cut random subsets of 2
-to all channels, none of them used to build a proxy. Truth: a head and an inversion decoder trained for the
-subset alone, scored on images of ``select``. Proxies: the closed-form utility and leakage, and the amortised
-head and attacker, scored on the same images; and both kinds together where they are calibrated.
+to nine tenths of its channels, none of them used to build a proxy. Truth: a head and an inversion decoder trained for the
+subset alone, scored on images of ``select``. Proxies: the closed-form utility, on the same images, and
+leakage, on those of ``attack-val``; the amortised head and attacker, on ``select``; and both kinds together
+where they are calibrated.
 
 Spearman's rank correlation is per cut, and over all subsets; its 95 % interval is a bootstrap over subsets.
 Calibration: in each of many random draws, ``CALIBRATING`` subsets of a cut, spread over the sizes, calibrate
@@ -14,7 +15,9 @@ the proxy of that cut and the others are predicted. Error: the one-sided 90 % er
 states, mean. Coverage: the share of the predicted subsets that are inside it, on the side that a limit is
 checked on (leakage not above, accuracy not below).
 
-Finished rows are kept in ``results/proxies-SIZE.json`` and not measured again; delete the file to do so.
+The last line of a proxy predicts each cut by a calibration on the others, whole cuts left out for its error.
+
+Seconds are of processor time, one thread. Finished rows are kept in ``results/proxies-SIZE.json`` and not measured again; delete the file to do so.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measured_rows import MeasuredRows
+from measured_rows import MeasuredRows, count_work
 from numpy.typing import NDArray
 
 from privynet.cloud import FeatureSet, fit_head
@@ -275,6 +278,24 @@ def calibrated(x: NDArray[np.float64], y: NDArray[np.float64], metric: str) -> N
     return np.mean(found, axis=0)
 
 
+def across_cuts(
+    sides: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], metric: str
+) -> NDArray[np.float64]:
+    """The same where each cut is predicted by a calibration on all the others, as a search does for a cut at
+    which nothing was trained yet."""
+    found = []
+    for left_out, (x, y) in enumerate(sides):
+        others = [(place, side) for place, side in enumerate(sides) if place != left_out]
+        known = [(row.tolist(), float(value)) for _, side in others for row, value in zip(*side, strict=True)]
+        groups = [place for place, side in others for _ in side[1]]
+        fitted = Calibration.fit(known, metric=metric, groups=groups)
+        for row, value in zip(x, y, strict=True):
+            estimate = fitted.predict(row.tolist())
+            inside = value >= estimate.at_least if metric == "accuracy" else value <= estimate.at_most
+            found.append((abs(estimate.value - value), estimate.error, float(inside)))
+    return np.mean(found, axis=0)
+
+
 def show(rows: list[dict[str, Any]]) -> None:
     """The tables."""
     names = dict.fromkeys(row["cut"] for row in rows)
@@ -286,17 +307,20 @@ def show(rows: list[dict[str, Any]]) -> None:
     print(("{:10}{:13}{:36}{:>4}{:>24}{:>9}{:>9}{:>12}{:>10}").format(*heading))
     for metric, proxy in ((metric, proxy) for metric, proxies in _PROXIES.items() for proxy in proxies):
         kinds = ("closed form", "amortised") if proxy == "both" else (proxy,)
-        sides, errors = [], []
+        sides, errors, whole = [], [], []
         for name, members in cuts.items():
             x = np.stack([column(members, kind, metric) for kind in kinds], axis=1)
             y = column(members, "trained", metric)
             errors.append(calibrated(x, y, metric))
             sides.append((x[:, 0], y))
+            whole.append((x, y))
             _print_row(metric, proxy, name, [sides[-1]] if len(kinds) == 1 else [], len(y), errors[-1])
         if len(cuts) > 1:
             total = sum(len(y) for _, y in sides)
             mean = np.mean(errors, axis=0)
             _print_row(metric, proxy, "mean over cuts", sides if len(kinds) == 1 else [], total, mean)
+        if len(cuts) > 3:
+            _print_row(metric, proxy, "a cut by the others", [], total, across_cuts(whole, metric))
     print("\nseconds: to build (moments, attacker, head); a subset (closed forms, attacker, head); trained")
     for name, members in cuts.items():
         built = " ".join(f"{value:7.1f}" for value in members[0]["built"].values())
@@ -349,6 +373,7 @@ def main() -> None:
         sys.exit("error: set PRIVYNET_SHARED to the folder with data/ and weights/")
     os.environ.setdefault("PRIVYNET_DATA", str(Path(shared) / "data"))
     size = SIZES[arguments.size]
+    count_work()
     setting = {**size.__dict__, "seed": SEED, "threads": torch.get_num_threads()}
     rows = MeasuredRows("proxies", arguments.size, setting)
     measure(rows, size, shared)
