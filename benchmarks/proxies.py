@@ -4,10 +4,10 @@
     python benchmarks/proxies.py --size full
 
 CIFAR-10; cuts of the bundled backbone at 32 pixels and of MobileNetV2 at 64. For each cut random subsets of 2
-to nine tenths of its channels, none of them used to build a proxy. Truth: a head and an inversion decoder trained for the
-subset alone, scored on images of ``select``. Proxies: the closed-form utility, on the same images, and
-leakage, on those of ``attack-val``; the amortised head and attacker, on ``select``; and both kinds together
-where they are calibrated.
+to nine tenths of its channels, none of them used to build a proxy. Truth: a head and an inversion decoder
+trained for the subset alone, scored on images of ``select``. Proxies: the closed-form utility, on the same
+images, and leakage, on those of ``attack-val``; the amortised head and attacker, on ``select``; and both
+kinds together where they are calibrated.
 
 Spearman's rank correlation is per cut, and over all subsets; its 95 % interval is a bootstrap over subsets.
 Calibration: in each of many random draws, ``CALIBRATING`` subsets of a cut, spread over the sizes, calibrate
@@ -17,7 +17,8 @@ checked on (leakage not above, accuracy not below).
 
 The last line of a proxy predicts each cut by a calibration on the others, whole cuts left out for its error.
 
-Seconds are of processor time, one thread. Finished rows are kept in ``results/proxies-SIZE.json`` and not measured again; delete the file to do so.
+Seconds are of processor time, one thread. Finished rows are kept in ``results/proxies-SIZE.json`` and not
+measured again; delete the file to do so.
 """
 
 from __future__ import annotations
