@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from privynet.data import open_data
 from privynet.device_profiles import load_profile
 from privynet.encoders import (
-    Splitter,
     fisher_scores,
-    load_backbone,
     make_encoder,
-    parse_backbone,
     top_channels,
 )
 from privynet.search import POLICIES, Limits
-from privynet.search.characterisation import Cache, CutMoments, FeatureStore
+from privynet.search.characterisation import CutMoments
 from privynet.search.constraints import cost_metrics
-from privynet.search.evaluation import Budget, Judge, search_splits
+from privynet.search.evaluation import Judge
 from privynet.search.initial_trials import MOST, initial_trials
 from privynet.search.overview import overview
 from privynet.search.space import Candidate, Choices, Space, candidate_costs
 from privynet.search.survey import Surveyed, survey
 
-DIGITS = open_data("digits")
-BUDGET = Budget(train_images=300, attack_pairs=150, attack_s=0.5, select_images=100, attack_val_images=50)
+from .judging import DIGITS, SPLITTER, make_judge
+
 PI = load_profile("raspberry-pi-5")
 MACS = 8_000_000.0
 LIMITS = Limits.resolve({"r2": 0.6, "macs": MACS}, PI)
-SPLITTER = Splitter(load_backbone(parse_backbone("bundled")), 16)
 
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    folder: Path = tmp_path_factory.mktemp("survey")
-    return Judge(
-        Space({(0, 16): SPLITTER}),
-        FeatureStore(Cache(folder / "cache"), search_splits(DIGITS, BUDGET), DIGITS, accelerator="cpu"),
-        budget=BUDGET,
-        secret=bytes(32),
-        seed=0,
-        accelerator="cpu",
-        matrices=folder / "matrices",
-    )
+    return make_judge(tmp_path_factory.mktemp("survey"))
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from privynet.data import open_data
 from privynet.device_profiles import load_profile
-from privynet.encoders import Splitter, load_backbone, parse_backbone
 from privynet.search import Limits
-from privynet.search.characterisation import Cache, Estimate, FeatureStore
-from privynet.search.evaluation import Budget, Evaluation, Judge, TrialRecord, search_splits
+from privynet.search.characterisation import Estimate
+from privynet.search.evaluation import Evaluation, Judge, TrialRecord
 from privynet.search.evaluation.evaluator import AMORTISE_AFTER, LEAST_ROWS, Evaluator
-from privynet.search.space import Candidate, Space
+from privynet.search.space import Candidate
 
-DIGITS = open_data("digits")
-BUDGET = Budget(train_images=300, attack_pairs=150, attack_s=0.5, select_images=100, attack_val_images=50)
+from ..judging import make_judge
+
 PI = load_profile("raspberry-pi-5")
 WIDE = Limits.resolve({"r2": 5.0}, PI)
 
@@ -25,19 +23,6 @@ WIDE = Limits.resolve({"r2": 5.0}, PI)
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     return make_judge(tmp_path_factory.mktemp("evaluation"))
-
-
-def make_judge(folder: Path) -> Judge:
-    splitter = Splitter(load_backbone(parse_backbone("bundled")), 16)
-    return Judge(
-        Space({(0, 16): splitter}),
-        FeatureStore(Cache(folder / "cache"), search_splits(DIGITS, BUDGET), DIGITS, accelerator="cpu"),
-        budget=BUDGET,
-        secret=bytes(32),
-        seed=0,
-        accelerator="cpu",
-        matrices=folder / "matrices",
-    )
 
 
 def looked_at(judge: Judge, candidate: Candidate, records: list[TrialRecord], limits: Limits) -> Evaluation:

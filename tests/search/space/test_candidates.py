@@ -11,10 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privynet.encoders import Splitter, load_backbone, make_encoder, parse_backbone
+from privynet.encoders import Splitter, load_backbone, parse_backbone
 from privynet.errors import InputError
-from privynet.exporters import write_onnx
-from privynet.exporters.storage import estimate_storage_kb
 from privynet.search.space import (
     POLICIES,
     Candidate,
@@ -92,14 +90,3 @@ def test_a_candidates_parameters_give_it_again() -> None:
 def test_choices_out_of_range_are_refused(choices: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Choices(**choices)
-
-
-@pytest.mark.parametrize(
-    "text", ("bundled", "timm:mobilenetv2_100,pad_type=same", "torchvision:mobilenet_v3_small")
-)
-def test_the_estimated_file_size_is_never_below_the_file(text: str, tmp_path) -> None:
-    splitter = Splitter(load_backbone(parse_backbone(text, weights="random")), 64)
-    cut = splitter.cuts[len(splitter.cuts) // 2]
-    encoder = make_encoder(splitter, cut=cut.name, channels=range(max(1, cut.channels // 2)))
-    size_kb = write_onnx(encoder, tmp_path / "encoder.onnx")["bytes"] / 1024
-    assert size_kb <= estimate_storage_kb(encoder.costs) <= 1.25 * size_kb + 4
