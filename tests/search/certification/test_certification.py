@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -107,6 +108,9 @@ def test_the_best_that_holds_is_chosen_and_all_come_back_as_found(run: RunFolder
     assert outcome.chosen is holds and holds.record is HOLDS and leaks.record is LEAKS
     assert leaks.violated == ("r2",) and leaks.metrics["r2"] > 0.6
     assert leaks.violation == pytest.approx((leaks.metrics["r2"] - 0.6) / 0.6)
+    shipped = onnx.load(run.export).graph.initializer
+    assert holds.metrics["weights_kb"] == sum(onnx.numpy_helper.to_array(w).nbytes for w in shipped) / 1024
+    assert holds.metrics["storage_kb"] == run.export.stat().st_size / 1024
     for one in outcome.certified:
         strongest = one.leakage["strongest"]["r2"]
         # Held against its limit at the safe end of its interval.
