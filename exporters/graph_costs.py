@@ -124,10 +124,11 @@ def _shared(
     last_use: Mapping[str, int],
 ) -> str | None:
     """The input whose memory also holds the output."""
+    inputs: list[str] = list(node.input)
     if node.op_type in _VIEWS:
-        return node.input[0] if node.input[0] in holder else None
+        return inputs[0] if inputs[0] in holder else None
     if node.op_type in _IN_PLACE:
-        for name in node.input:
+        for name in inputs:
             if name in holder and last_use[name] == place and tensors[name].bytes == tensors[output].bytes:
                 return name
     return None
