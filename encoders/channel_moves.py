@@ -36,6 +36,8 @@ class ChannelMoves:
 
     def pieces(self, node: fx.Node, channels: Sequence[int]) -> list[Piece]:
         """The tensors that ``channels`` of a node's tensor come from, in the order of first use."""
+        if self._moved(node) is None:
+            return [Piece(node, tuple(channels), tuple(channels))] if channels else []
         grouped: dict[fx.Node, tuple[list[int], list[int]]] = {}
         for channel in channels:
             source, source_channel = self._source(node, channel)

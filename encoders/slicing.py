@@ -124,6 +124,8 @@ class _Slicer:
 
     def _fetch_piece(self, piece: Piece, *, ordered: bool) -> tuple[fx.Node, Channels]:
         have, source = self.plan.order[piece.source], self.built[piece.source]
+        if piece.source_channels == have:
+            return source, piece.channels
         position = {channel: at for at, channel in enumerate(have)}
         places = [position[channel] for channel in piece.source_channels]
         own = dict(zip(places, piece.channels, strict=False))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -27,8 +26,8 @@ a calibration on them alone would take that for granted."""
 
 def initial_trials(
     surveyed: Sequence[Surveyed], space: Space, limits: Limits, profile: DeviceProfile, *, seed: int
-) -> list[dict[str, Any]]:
-    """The parameters to try first: the most accurate candidates at rising levels of privacy loss up to the
+) -> list[Candidate]:
+    """What to try first: the most accurate candidates at rising levels of privacy loss up to the
     limit, those in the middle first, the policies in turn; some of them by chance."""
     rng = np.random.default_rng(seed)
     inside = [point for point in surveyed if _affordable(point.candidate, space, limits, profile)]
@@ -41,12 +40,9 @@ def initial_trials(
             taken.append(below[rng.integers(len(below))].candidate)
         else:
             taken.append(max(below, key=lambda point: point.proxies[ACCURACY]).candidate)
-    found = []
-    for turn, candidate in enumerate(taken):
-        parameters = space.parameters(_with_policy(candidate, space, limits, profile, turn=turn))
-        if parameters is not None:
-            found.append(parameters)
-    return found
+    return [
+        _with_policy(candidate, space, limits, profile, turn=turn) for turn, candidate in enumerate(taken)
+    ]
 
 
 def _affordable(candidate: Candidate, space: Space, limits: Limits, profile: DeviceProfile) -> bool:

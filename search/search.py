@@ -139,7 +139,10 @@ def search(
         if first:
             shared.enqueue(first)
         elif sampler not in UNGUIDED and shared.may_begin(owner):
-            shared.enqueue(initial_trials(survey(), opened.space, opened.limits, opened.profile, seed=seed))
+            begin_with = initial_trials(survey(), opened.space, opened.limits, opened.profile, seed=seed)
+            judge.fetch(begin_with[:trials], progress=progress)
+            parameters = map(opened.space.parameters, begin_with)
+            shared.enqueue([one for one in parameters if one is not None])
             shared.has_begun()
         if workers == 1:
             run_trials(

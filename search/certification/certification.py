@@ -18,7 +18,7 @@ from ...encoders import Encoder, write_encoder
 from ...exporters import graph_costs, write_onnx
 from ...leakage import ATTACKS, AuditSubject, Leakage, View, attack_features, mean_image
 from ...progress import SILENT, Progress
-from ..characterisation.features import write_array
+from ..characterisation.features import ArrayFile
 from ..constraints import Limits, cost_metrics
 from ..evaluation import PRIVACY_METRICS, Judge, TrialRecord, distinct
 from .kept import KeptCertification
@@ -251,8 +251,15 @@ def _examine(
                     total += session.encode(batch, generator=noise)
                 yield total / np.float32(captures)
 
-        with replace_file(path) as temporary, progress.task(f"encode {name}", len(split)) as task:
-            write_array(temporary, (len(split), *encoder.feature_shape), np.float32, batches(), task=task)
+        shape = (len(split), *encoder.feature_shape)
+        with (
+            replace_file(path) as temporary,
+            progress.task(f"encode {name}", len(split)) as task,
+            ArrayFile(temporary, shape, np.float32) as array,
+        ):
+            for batch in batches():
+                array.add(batch)
+                task.advance(len(batch))
         mapped: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
         return mapped
 

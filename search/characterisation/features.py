@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from ...data import DataSet, Split
 from ...encoders import Splitter
 from ...errors import PrivynetError
-from ...progress import SILENT, Progress, Task
+from ...progress import SILENT, Progress
 from .cache import Cache
 
 _VERSION = 2
@@ -23,6 +25,7 @@ _HALF_MAX = float(np.finfo(np.float16).max)
 _BATCH = {"cpu": 32}
 """Images at a time: with more, a processor's caches do not hold what a layer gives to the next."""
 _LARGE_BATCH = 256
+_SUFFIX = ".npy"
 SWEEP_BYTES = 2 * 2**30
 """Of features that are in memory at once."""
 
@@ -30,8 +33,9 @@ SWEEP_BYTES = 2 * 2**30
 class FeatureStore:
     """Features of whole cuts (float16), by backbone, input size, split and cut.
 
-    ``features`` keeps those of one cut in the cache; ``sweep`` gives those of many in passing, for what needs
-    only a look at each: all cuts of a network are many gigabytes, and most are never asked for again.
+    ``features`` keeps those of one cut in the cache, ``fetch`` those of several from one pass; ``sweep``
+    gives those of many in passing, for what needs only a look at each: all cuts of a network are many
+    gigabytes, and most are never asked for again.
     """
 
     def __init__(
@@ -54,24 +58,71 @@ class FeatureStore:
         The splitter's backbone must have its weights loaded. Raises ``InputError`` when there is no such cut
         or the cache cannot be written, ``PrivynetError`` when its disk is full.
         """
-        images = self.splits[split]
-        shape = (len(images), *splitter.cut(cut).shape)
-        key = {
-            **self.identity(splitter, {split: len(images)}),
-            "what": "features",
-            "cut": cut,
-            "version": _VERSION,
-        }
-
-        def build(path: Path) -> None:
-            with progress.task(f"features of {cut}, {split}", len(images)) as task:
-                batches = (part[cut] for part in self._passed(splitter, [cut], images, progress))
-                write_array(path, shape, np.float16, batches, task=task)
-
-        needs_bytes = 2 * math.prod(shape)
-        path = self.cache.file(key, build, suffix=".npy", needs_bytes=needs_bytes, progress=progress)
+        self.fetch(splitter, [cut], [split], progress=progress)
+        path = self.cache.path(self._key(splitter, cut, split), suffix=_SUFFIX)
         mapped: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
         return mapped
+
+    def fetch(
+        self, splitter: Splitter, cuts: Sequence[str], splits: Iterable[str], *, progress: Progress = SILENT
+    ) -> None:
+        """Compute what the cache lacks of these cuts' features, each split in one pass. Raises as
+        ``features``."""
+        # In one order, or two processes could wait for each other.
+        ordered = sorted(set(cuts), key=lambda cut: splitter.cut(cut).index)
+        for split in splits:
+            missing = [
+                cut
+                for cut in ordered
+                if not self.cache.holds(self._key(splitter, cut, split), suffix=_SUFFIX, progress=progress)
+            ]
+            self._build(splitter, split, missing, {}, progress)
+
+    def _build(
+        self,
+        splitter: Splitter,
+        split: str,
+        missing: Sequence[str],
+        files: dict[str, Path],
+        progress: Progress,
+    ) -> None:
+        """Open the entries of all cuts, one within the other, and fill their ``files`` in one pass."""
+        if not missing:
+            self._fill(splitter, split, files, progress)
+            return
+        cut, rest = missing[0], missing[1:]
+        opened: list[Path] = []
+
+        def build(path: Path) -> None:
+            opened.append(path)
+            self._build(splitter, split, rest, {**files, cut: path}, progress)
+
+        needs_bytes = _bytes(splitter, [cut], len(self.splits[split]))
+        key = self._key(splitter, cut, split)
+        self.cache.file(key, build, suffix=_SUFFIX, needs_bytes=needs_bytes, progress=progress)
+        if not opened:
+            # Another process was quicker with this one.
+            self._build(splitter, split, rest, files, progress)
+
+    def _fill(self, splitter: Splitter, split: str, files: Mapping[str, Path], progress: Progress) -> None:
+        if not files:
+            return
+        images, cuts = self.splits[split], list(files)
+        what = cuts[0] if len(cuts) == 1 else f"{len(cuts)} cuts"
+        with ExitStack() as stack:
+            arrays = {
+                cut: stack.enter_context(ArrayFile(path, (len(images), *splitter.cut(cut).shape), np.float16))
+                for cut, path in files.items()
+            }
+            task = stack.enter_context(progress.task(f"features of {what}, {split}", len(images)))
+            for part in self._passed(splitter, cuts, images, progress):
+                for cut, features in part.items():
+                    arrays[cut].add(features)
+                task.advance(len(part[cuts[0]]))
+
+    def _key(self, splitter: Splitter, cut: str, split: str) -> dict[str, Any]:
+        identity = self.identity(splitter, {split: len(self.splits[split])})
+        return {**identity, "what": "features", "cut": cut, "version": _VERSION}
 
     def sweep(
         self,
@@ -183,22 +234,26 @@ def _bytes(splitter: Splitter, cuts: Iterable[str], images: int) -> int:
     return 2 * images * sum(math.prod(splitter.cut(cut).shape) for cut in cuts)
 
 
-def write_array(
-    path: Path,
-    shape: tuple[int, ...],
-    dtype: type[np.generic],
-    batches: Iterable[NDArray[Any]],
-    *,
-    task: Task,
-) -> None:
-    """Write batches of rows as one .npy file, to be memory-mapped; ``task`` advances by their rows.
+class ArrayFile:
+    """A .npy file that is written batch by batch, to be memory-mapped.
 
     Written, not memory-mapped: a disk that fills up under a mapping kills the process.
     """
-    stored = np.dtype(dtype).newbyteorder("<")
-    header = {"descr": stored.str, "fortran_order": False, "shape": shape}
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for batch in batches:
-            file.write(batch.astype(stored, copy=False).tobytes())
-            task.advance(len(batch))
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+        self._path, self._shape, self._dtype = path, shape, np.dtype(dtype).newbyteorder("<")
+
+    def __enter__(self) -> ArrayFile:
+        self._file = self._path.open("wb")
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": self._shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, batch: NDArray[Any]) -> None:
+        """The next rows."""
+        self._file.write(batch.astype(self._dtype, copy=False).tobytes())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from .sending import Sending
 
 AMORTISED = 2.0
 """Times a trial's attack: what each amortised network of a cut may take."""
+
+FETCHED_BYTES = 4 * 2**30
 
 _FEW_PAIRS = 1000
 """From fewer pairs a network learns so little that the closed form is often stronger, and as quick."""
@@ -88,6 +91,22 @@ class Judge:
     ) -> None:
         """Take the moments of these cuts of a backbone at an input size, all in few passes."""
         take_moments(self.store, self.space.splitters[network], cuts, progress=progress)
+
+    def fetch(self, candidates: Iterable[Candidate], *, progress: Progress = SILENT) -> None:
+        """Compute the features for which networks will be trained, few passes for all: as many cuts as
+        ``FETCHED_BYTES`` hold."""
+        cuts: dict[tuple[int, int], list[str]] = {}
+        images, taken = sum(map(len, self.store.splits.values())), 0
+        for candidate in candidates:
+            named = cuts.setdefault(candidate.network, [])
+            if candidate.cut in named:
+                continue
+            taken += 2 * images * math.prod(self.splitter(candidate).cut(candidate.cut).shape)
+            if taken > FETCHED_BYTES:
+                break
+            named.append(candidate.cut)
+        for network, named in cuts.items():
+            self.store.fetch(self.space.splitters[network], named, self.store.splits, progress=progress)
 
     def sending(self, candidate: Candidate, *, progress: Progress = SILENT) -> Sending:
         """What the candidate's policy selects, with noise and payload fitted to it."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...encoders import Splitter
+from ...encoders import Costs, Splitter
 from ...errors import InputError, unknown
 from .policies import POLICIES
 
@@ -103,6 +103,8 @@ class Space:
 
     def __init__(self, splitters: Mapping[tuple[int, int], Splitter], choices: Choices | None = None) -> None:
         self.splitters, self.choices = splitters, choices or Choices()
+        self.costs: dict[Hashable, Costs] = {}
+        """What was counted of places so far, by ``candidate_costs``."""
         self._networks = sorted(splitters)
 
     def suggest(self, trial: optuna.Trial) -> Candidate:

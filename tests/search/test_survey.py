@@ -16,7 +16,7 @@ from privynet.search.constraints import cost_metrics
 from privynet.search.evaluation import Judge
 from privynet.search.initial_trials import MOST, initial_trials
 from privynet.search.overview import overview
-from privynet.search.space import Candidate, Choices, Space, candidate_costs
+from privynet.search.space import Choices, Space, candidate_costs
 from privynet.search.survey import Surveyed, survey
 
 from .judging import DIGITS, SPLITTER, make_judge
@@ -85,10 +85,9 @@ def test_what_is_tried_first_is_affordable_and_quiet_and_has_the_most_accurate(
     judge: Judge, surveyed: list[Surveyed], policies: tuple[str, ...]
 ) -> None:
     space = Space(judge.space.splitters, Choices(policies=policies))
-    first = initial_trials(surveyed, space, LIMITS, PI, seed=0)
-    assert 4 <= len(first) <= MOST
-    found = [suggested(space, parameters) for parameters in first]
-    assert len(set(found)) == len(found)
+    found = initial_trials(surveyed, space, LIMITS, PI, seed=0)
+    assert 4 <= len(found) <= MOST and len(set(found)) == len(found)
+    assert all(space.parameters(candidate) is not None for candidate in found)
     assert {candidate.policy for candidate in found} <= set(policies)
     known = {(point.candidate.cut, point.candidate.channels): point.proxies for point in surveyed}
     best = max(known[candidate.cut, candidate.channels]["accuracy"] for candidate in found)
@@ -104,7 +103,7 @@ def test_a_payload_that_only_few_bits_meet_has_something_to_begin_with(
 ) -> None:
     limits = Limits.resolve({"r2": 0.9, "payload_bytes": 16}, PI)
     space = Space(judge.space.splitters, Choices(policies=("fisher",), bits=(32, 2)))
-    found = [suggested(space, p) for p in initial_trials(surveyed, space, limits, PI, seed=0)]
+    found = initial_trials(surveyed, space, limits, PI, seed=0)
     assert any(candidate.bits == 2 and candidate.channels > 1 for candidate in found)
     for candidate in found:
         assert not limits.violated(cost_metrics(candidate_costs(space, candidate), PI))
@@ -112,12 +111,6 @@ def test_a_payload_that_only_few_bits_meet_has_something_to_begin_with(
 
 def affordable(space: Space, point: Surveyed) -> bool:
     return not LIMITS.violated(cost_metrics(candidate_costs(space, point.candidate), PI))
-
-
-def suggested(space: Space, parameters: dict[str, object]) -> Candidate:
-    import optuna
-
-    return space.suggest(optuna.trial.FixedTrial(dict(parameters)))
 
 
 def test_where_nothing_is_affordable_there_is_nothing_to_begin_with(

@@ -67,6 +67,34 @@ def test_features_of_a_cut_are_those_of_its_encoder(store: FeatureStore) -> None
         np.testing.assert_allclose(features, expected, rtol=2e-3, atol=1e-3)
 
 
+def test_features_of_several_cuts_come_from_one_pass(store: FeatureStore, tmp_path: Path) -> None:
+    several, listening = open_store(tmp_path), Listening()
+    several.features(SPLITTER, CUTS[4], "select")
+    several.fetch(SPLITTER, [CUTS[6], CUTS[4], CUTS[2]], ["select", "attack-val"], progress=listening)
+    assert listening.tasks == ["features of 2 cuts, select", "features of 3 cuts, attack-val"]
+    for cut in (CUTS[2], CUTS[4], CUTS[6]):
+        for split in ("select", "attack-val"):
+            alone = store.features(SPLITTER, cut, split)
+            np.testing.assert_allclose(
+                several.features(SPLITTER, cut, split, progress=listening), alone, rtol=2e-3, atol=1e-3
+            )
+    assert len(listening.tasks) == 2
+
+
+def test_several_cuts_that_were_interrupted_leave_nothing_half_written(tmp_path: Path) -> None:
+    class Interrupting(Listening):
+        @contextmanager
+        def task(self, description: str, total: float | None = None) -> Iterator[Task]:
+            raise KeyboardInterrupt
+            yield
+
+    store = open_store(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        store.fetch(SPLITTER, CUTS[2:5], ["select"], progress=Interrupting())
+    assert store.cache.entries() == [] and not list(tmp_path.glob(".partial*"))
+    assert len(store.features(SPLITTER, CUTS[3], "select")) == 60
+
+
 def test_a_sweep_gives_every_cut_of_the_first_images(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
