@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..progress import SILENT, Progress
 from .baselines import class_mean_images, mean_image
-from .measures import score_images
+from .measures import Recovery, score_images
 from .pairs import Pairs
 from .recognition import Recogniser
 from .results import AttackResult, Leakage, ResultStore
@@ -76,6 +76,7 @@ def attack_features(
     recogniser: Recogniser | None = None,
     channels: Sequence[int] | None = None,
     store: ResultStore | None = None,
+    floors: tuple[Recovery, Recovery] | None = None,
     seed: int = 0,
     budget_s: float = 60.0,
     accelerator: str = "auto",
@@ -88,7 +89,8 @@ def attack_features(
     captures, for attacks that know ``captures``. With ``recogniser`` the rebuilt images are also judged by
     an independent network. ``channels``: those that the encoder keeps, in the order of its output; what an
     attack takes for them is compared and not kept. ``store`` keeps finished attacks, which are then not run
-    again. ``budget_s``: seconds for each attack. ``title``: what the progress is called.
+    again. ``floors``: ``blind`` and ``label_only`` of another encoder, where the images are the same.
+    ``budget_s``: seconds for each attack. ``title``: what the progress is called.
 
     Raises ``InputError`` for no attack, one that lacks what it must know, or pairs of different shapes, and
     ``PrivynetError`` when all test images are the mean training image.
@@ -135,12 +137,15 @@ def attack_features(
                     store.save(result)
             results.append(result)
             task.advance(note=attack.name)
-    floors = []
-    for guess in (np.broadcast_to(blind, test.images.shape), class_mean_images(train, test.labels)):
-        scores = score_images(guess, test.images, mean_image=blind)
-        if recogniser is not None:
-            scores = scores.recognised_by(recogniser, guess, test.images, test.labels)
-        floors.append(scores.summary(seed=seed))
+    if floors is None:
+        guesses = np.broadcast_to(blind, test.images.shape), class_mean_images(train, test.labels)
+        found = []
+        for guess in guesses:
+            scores = score_images(guess, test.images, mean_image=blind)
+            if recogniser is not None:
+                scores = scores.recognised_by(recogniser, guess, test.images, test.labels)
+            found.append(scores.summary(seed=seed))
+        floors = found[0], found[1]
     return Leakage(tuple(results), blind=floors[0], label_only=floors[1])
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ...artifacts import replace_file
 from ...data import Score
 from ...encoders import Encoder, Splitter, make_encoder
-from ...leakage import ATTACKS, Leakage, Pairs, View, attack_features
+from ...leakage import ATTACKS, Leakage, Pairs, Recovery, View, attack_features
 from ...progress import SILENT, Progress
 from ..characterisation import FeatureStore, take_moments
 from ..characterisation.moments import key_of_moments
@@ -31,6 +31,9 @@ from .sending import Sending
 
 AMORTISED = 2.0
 """Times a trial's attack: what each amortised network of a cut may take."""
+
+ATTACKED = 2_000
+"""Images of ``select`` that a trial attacks at most; certification attacks all of them."""
 
 FETCHED_BYTES = 4 * 2**30
 
@@ -65,6 +68,7 @@ class Judge:
         self.secret, self.seed, self.accelerator = secret, seed, accelerator
         self._matrices = matrices
         self._cuts: dict[tuple[int, int, str], CharacterisedCut] = {}
+        self._floors: tuple[Recovery, Recovery] | None = None
         self._selections: dict[Candidate, Selection] = {}
 
     def cut(self, candidate: Candidate, *, progress: Progress = SILENT) -> CharacterisedCut:
@@ -209,16 +213,19 @@ class Judge:
             for place, name in enumerate(self.store.splits)
         }
         encoded = time.perf_counter()
-        train, val, test = (self.pairs(features, name) for name in ("attack-train", "attack-val", "select"))
+        train, val = (self.pairs(features, name) for name in ("attack-train", "attack-val"))
+        test = self.pairs(features, "select", limit=ATTACKED)
         leakage = attack_features(
             View.of_pairs(train, val),
             test,
             attacks=[attack for attack in ATTACKS if attack.name in _attacks(len(train))],
             seed=self.seed,
+            floors=self._floors,
             budget_s=self.budget.attack_s,
             accelerator=self.accelerator,
             progress=progress,
         )
+        self._floors = leakage.blind, leakage.label_only
         attacked = time.perf_counter()
         utility = Score.mean(self.hits(features, seed=self.seed, progress=progress), seed=self.seed)
         seconds = {
@@ -228,9 +235,10 @@ class Judge:
         }
         return Judgement(utility, leakage, {name: round(value, 2) for name, value in seconds.items()})
 
-    def pairs(self, features: Mapping[str, NDArray[Any]], split: str) -> Pairs:
-        """Features with the split's images at the reference size."""
-        return Pairs(features[split], self.store.images(split), self.store.splits[split].labels)
+    def pairs(self, features: Mapping[str, NDArray[Any]], split: str, *, limit: int | None = None) -> Pairs:
+        """Features with the split's images at the reference size, or the first ``limit`` of them."""
+        images, labels = self.store.images(split), self.store.splits[split].labels
+        return Pairs(features[split][:limit], images[:limit], labels[:limit])
 
     def hits(
         self, features: Mapping[str, NDArray[Any]], *, seed: int, progress: Progress = SILENT
