@@ -43,6 +43,7 @@ import torch
 from measured_rows import MeasuredRows, count_work
 from numpy.typing import NDArray
 from privynet_selection_curves import label, report
+from shared_inputs import MOBILENET, shared_folder
 
 from privynet.cloud import FeatureSet, fit_head
 from privynet.data import Score, open_data
@@ -53,10 +54,6 @@ from privynet.search.characterisation.moments import CutMoments
 from privynet.search.space import POLICIES, Selection, select
 
 DATA, INPUT_SIZE, SEED = "cifar10", 64, 0
-MOBILENET = (
-    "timm:mobilenetv2_100,pad_type=same,mean=0.5,std=0.5,"
-    "weights={shared}/weights/mobilenetv2_100-imagenet.timm.safetensors"
-)
 CUTS = {
     "blocks.1.0.bn3": (2, 4, 8, 16),
     "blocks.2.0.bn3": (2, 4, 8, 16),
@@ -324,10 +321,7 @@ def main() -> None:
     parser.add_argument("--policy", choices=tuple(POLICIES), action="append", help="only these; default: all")
     parser.add_argument("--show", action="store_true", help="only print what was measured")
     arguments = parser.parse_args()
-    shared = os.environ.get("PRIVYNET_SHARED")
-    if shared is None:
-        sys.exit("error: set PRIVYNET_SHARED to the folder with data/ and weights/")
-    os.environ.setdefault("PRIVYNET_DATA", f"{shared}/data")
+    shared = shared_folder()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     size = SIZES[arguments.size]

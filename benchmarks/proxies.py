@@ -25,18 +25,17 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from measured_rows import MeasuredRows, count_work
 from numpy.typing import NDArray
+from shared_inputs import MOBILENET, shared_folder
 
 from privynet.cloud import FeatureSet, fit_head
 from privynet.cloud.train import hold_out
@@ -50,10 +49,6 @@ from privynet.search.characterisation.calibration import Calibration
 from privynet.search.characterisation.moments import CutMoments
 
 SEED = 0
-MOBILENET = (
-    "timm:mobilenetv2_100,pad_type=same,mean=0.5,std=0.5,"
-    "weights={shared}/weights/mobilenetv2_100-imagenet.timm.safetensors"
-)
 CUTS = (
     ("bundled", 32, "blocks.1.2"),
     ("bundled", 32, "blocks.4.2"),
@@ -369,10 +364,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--size", choices=SIZES, default="small")
     arguments = parser.parse_args()
-    shared = os.environ.get("PRIVYNET_SHARED")
-    if shared is None:
-        sys.exit("error: set PRIVYNET_SHARED to the folder with data/ and weights/")
-    os.environ.setdefault("PRIVYNET_DATA", str(Path(shared) / "data"))
+    shared = shared_folder()
     size = SIZES[arguments.size]
     count_work()
     setting = {**size.__dict__, "seed": SEED, "threads": torch.get_num_threads()}

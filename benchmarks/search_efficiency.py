@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import resource
 import statistics
 import sys
@@ -46,6 +45,7 @@ from typing import Any
 
 import optuna
 from measured_rows import MeasuredRows, count_work, interval
+from shared_inputs import MOBILENET, shared_folder
 
 from privynet.artifacts import RunFolder
 from privynet.data import open_data
@@ -57,10 +57,6 @@ from privynet.search.space import Candidate, Space
 from privynet.search.study import DEFAULT_STUDY, Storage
 
 DATA, DEVICE, LIMIT_R2 = "cifar10", "raspberry-pi-5", 0.5
-MOBILENET = (
-    "timm:mobilenetv2_100,pad_type=same,mean=0.5,std=0.5,"
-    "weights={shared}/weights/mobilenetv2_100-imagenet.timm.safetensors"
-)
 GRID = {
     (0, 32): (
         ("blocks.1.2", "blocks.2.2", "blocks.3.2", "blocks.4.2", "blocks.5.2", "blocks.6.2", "blocks.7.2"),
@@ -330,10 +326,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="small")
     arguments = parser.parse_args()
-    shared = os.environ.get("PRIVYNET_SHARED")
-    if shared is None:
-        sys.exit("error: set PRIVYNET_SHARED to the folder with data/ and weights/")
-    os.environ.setdefault("PRIVYNET_DATA", f"{shared}/data")
+    shared = shared_folder()
     size = SIZES[arguments.size]
     setting = {**asdict(size), "grid": [[*site, *map(list, grid)] for site, grid in GRID.items()]}
     measured = MeasuredRows("search_efficiency", arguments.size, setting)

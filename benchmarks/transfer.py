@@ -19,8 +19,6 @@ import argparse
 import io
 import itertools
 import json
-import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +30,7 @@ from measured_rows import MeasuredRows
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import spearmanr
+from shared_inputs import MOBILENET, shared_folder
 
 from privynet.data import open_data
 from privynet.device_profiles import load_profile
@@ -44,10 +43,6 @@ from privynet.search.survey import survey
 
 PUBLIC, PRIVATE, INPUT_SIZE = "cifar100", "cifar10", 64
 PUBLIC_IMAGES = 30_000
-MOBILENET = (
-    "timm:mobilenetv2_100,pad_type=same,mean=0.5,std=0.5,"
-    "weights={shared}/weights/mobilenetv2_100-imagenet.timm.safetensors"
-)
 LIMITS_R2 = (0.2, 0.3, 0.4, 0.5)
 _RESAMPLES = 1000
 
@@ -178,10 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="small")
     arguments = parser.parse_args()
-    shared = os.environ.get("PRIVYNET_SHARED")
-    if shared is None:
-        sys.exit("error: set PRIVYNET_SHARED to the folder with data/ and weights/")
-    os.environ.setdefault("PRIVYNET_DATA", f"{shared}/data")
+    shared = shared_folder()
     size = SIZES[arguments.size]
     measured = MeasuredRows("transfer", arguments.size, {**asdict(size), "input_size": INPUT_SIZE})
     splitter = Splitter(load_backbone(parse_backbone(MOBILENET.format(shared=shared))), INPUT_SIZE)

@@ -183,9 +183,10 @@ class Judge:
     def all_closed_forms(
         self, candidates: Sequence[Candidate], *, progress: Progress = SILENT
     ) -> list[dict[str, float]]:
-        """Those of candidates of one cut, from the cache."""
+        """Those of candidates of one cut, none of them secret, from the cache."""
         splitter, cut = self.splitter(candidates[0]), candidates[0].cut
-        chosen = [(one.policy, one.strength, one.channels) for one in candidates]
+        assert not any(POLICIES[one.policy].secret for one in candidates), "other secrets, other channels"
+        chosen = [(one.policy, one.strength, one.channels, one.noise, one.bits) for one in candidates]
         key = {**key_of_moments(self.store, splitter, cut), "what": "closed forms", "of": chosen}
 
         def write(path: Path) -> None:

@@ -191,6 +191,40 @@ def test_no_secret_no_path_and_no_host_goes_into_the_database(
     assert kept is None or json.dumps(kept) not in content
 
 
+def test_a_trial_that_fails_says_so_and_is_not_run_into_again(storage: Callable[[], Storage]) -> None:
+    place = storage()
+    study = open_study(place)
+
+    def fails(trial: optuna.Trial) -> TrialRecord:
+        trial.suggest_int("channels", 1, 10_000)
+        raise RuntimeError("no such operator")
+
+    with pytest.raises(RuntimeError, match="no such operator"):
+        run_trials(study, fails, trials=3)
+    (failed,) = trials_of(study, place)
+    assert failed.state == TrialState.FAIL
+    run_trials(study, pruned(study), trials=2)
+    later = [trial for trial in trials_of(study, place) if trial.number != failed.number]
+    assert [trial.state for trial in later] == [TrialState.PRUNED] * 2
+    assert failed.params not in [trial.params for trial in later]
+
+
+def test_an_interrupted_trial_is_run_again(storage: Callable[[], Storage]) -> None:
+    place = storage()
+    study = open_study(place)
+
+    def interrupted(trial: optuna.Trial) -> TrialRecord:
+        trial.suggest_int("channels", 1, 10_000)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(study, interrupted, trials=3)
+    (cut_off,) = [trial for trial in trials_of(study, place) if trial.params]
+    run_trials(study, pruned(study), trials=1)
+    (again,) = [trial for trial in trials_of(study, place) if trial.state == TrialState.PRUNED]
+    assert again.params == cut_off.params
+
+
 def test_violations_are_named_constraints_and_the_list_that_dashboards_read(
     storage: Callable[[], Storage],
 ) -> None:
