@@ -3,19 +3,22 @@
 The shipped catalogue lies in ``catalogue/*.toml``; docs/devices.md explains the format and the protocol.
 """
 
+from .costs import GraphCosts, graph_costs
 from .latency import LatencyPrediction
-from .measurement import bench
+from .measuring import bench
 from .metrics import METRICS, Metric, parse_limits
-from .reading import catalogue, load_profile, validate_profile
-from .schema import DeviceProfile
+from .profiles import CATALOGUE, DeviceProfile, catalogue, load_profile, validate_profile
 
 __all__ = [
+    "CATALOGUE",
     "METRICS",
     "DeviceProfile",
+    "GraphCosts",
     "LatencyPrediction",
     "Metric",
     "bench",
     "catalogue",
+    "graph_costs",
     "load_profile",
     "parse_limits",
     "validate_profile",

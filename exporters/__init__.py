@@ -6,8 +6,7 @@ Knows no head and no attack: heads go through ``export_module`` like anything el
 from __future__ import annotations
 
 from .export import export, write_onnx
-from .graph_costs import GraphCosts, graph_costs
 from .onnx_file import export_module
 from .verify import verify
 
-__all__ = ["GraphCosts", "export", "export_module", "graph_costs", "verify", "write_onnx"]
+__all__ = ["export", "export_module", "verify", "write_onnx"]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ...artifacts import OrtEncoder, RunFolder, replace_file
 from ...data import Score
-from ...device_profiles import DeviceProfile, LatencyPrediction
+from ...device_profiles import DeviceProfile, LatencyPrediction, graph_costs
 from ...encoders import Encoder, write_encoder
-from ...exporters import graph_costs, write_onnx
+from ...exporters import write_onnx
 from ...leakage import ATTACKS, AuditSubject, Leakage, View, attack_features, mean_image
 from ...progress import SILENT, Progress
 from ..characterisation.features import ArrayFile

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from privynet.data import open_data
-from privynet.device_profiles.reading import CATALOGUE
+from privynet.device_profiles import CATALOGUE
 from privynet.encoders.bundled import weights_path
 from privynet.errors import InputError
 from privynet.search import search

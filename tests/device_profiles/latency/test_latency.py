@@ -18,7 +18,7 @@ from privynet.device_profiles import DeviceProfile, LatencyPrediction, catalogue
 from privynet.encoders import Costs, Kernel, module_costs
 from privynet.errors import InputError
 
-TABLE = Path(__file__).parents[2] / "benchmarks" / "ncnn_latency.csv"
+TABLE = Path(__file__).parents[3] / "benchmarks" / "ncnn_latency.csv"
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "squeezenet": torchvision.models.squeezenet1_1,
     "mobilenet_v2": torchvision.models.mobilenet_v2,

@@ -5,7 +5,7 @@ import tomllib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privynet.device_profiles.toml_lines import key_lines, line_of
+from privynet.device_profiles.profiles.toml_lines import key_lines, line_of
 
 TEXT = """# a comment = 1
 name = "x"

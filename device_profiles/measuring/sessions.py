@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import InputError, PrivynetError
+from ...errors import InputError, PrivynetError
 
 AGENT = Path(__file__).with_name("agent.py")
 RETRY = "nothing was measured; try again"

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from privynet.device_profiles import bench
-from privynet.device_profiles.measurement import find_flags, summarise
-from privynet.device_profiles.sessions import Protocol, SessionResult, run_session
+from privynet.device_profiles.measuring.measurement import find_flags, summarise
+from privynet.device_profiles.measuring.sessions import Protocol, SessionResult, run_session
 from privynet.errors import InputError, PrivynetError
 
 

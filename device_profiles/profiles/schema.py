@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from ..errors import InputError
-from .latency import KernelFeatures, LatencyPrediction
-from .metrics import METRICS, check_limit
+from ...errors import InputError
+from ..latency import KernelFeatures, LatencyPrediction
+from ..metrics import METRICS, check_limit
 
 if TYPE_CHECKING:
-    from ..encoders import Costs
+    from ...encoders import Costs
 
 SCHEMA_VERSION = 1
 

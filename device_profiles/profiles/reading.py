@@ -13,12 +13,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors import InputError, unknown
+from ...errors import InputError, unknown
+from ..metrics import METRICS
 from . import schema
-from .metrics import METRICS
 from .toml_lines import line_of
 
-CATALOGUE = Path(__file__).parent / "catalogue"
+CATALOGUE = Path(__file__).parents[1] / "catalogue"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..progress import SILENT, Progress
+from ...errors import InputError
+from ...progress import SILENT, Progress
 from .sessions import Protocol, SessionResult, agent_command, run_session
 
 # Relative change of the median that is called throttling (within a session) or unstable (between sessions).

@@ -15,9 +15,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from privynet.device_profiles import measurement
+from privynet.device_profiles import measuring
 
-AGENT = Path(measurement.__file__).with_name("agent.py")
+AGENT = Path(measuring.__file__).with_name("agent.py")
 
 
 @pytest.fixture

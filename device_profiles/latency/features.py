@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..encoders import Kernel
+    from ...encoders import Kernel
 
 
 @dataclass(frozen=True)

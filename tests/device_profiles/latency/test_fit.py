@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fit_latency_models.py"
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "fit_latency_models.py"
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from privynet.artifacts import Payload
+from privynet.device_profiles import graph_costs
 from privynet.encoders import Splitter, load_backbone, make_encoder, parse_backbone
 from privynet.errors import PrivynetError
 from privynet.exporters import write_onnx
-from privynet.exporters.graph_costs import graph_costs
 
 
 @pytest.mark.parametrize(

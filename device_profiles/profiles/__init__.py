@@ -1,0 +1,6 @@
+"""Device profiles: what a target is, what an encoder may spend and leak there; the catalogue and users' own."""
+
+from .reading import CATALOGUE, catalogue, load_profile, validate_profile
+from .schema import DeviceProfile
+
+__all__ = ["CATALOGUE", "DeviceProfile", "catalogue", "load_profile", "validate_profile"]
