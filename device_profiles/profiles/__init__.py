@@ -1,4 +1,4 @@
-"""Device profiles: what a target is, what an encoder may spend and leak there; the catalogue and users' own."""
+"""Device profiles: what a target is, what an encoder may spend and leak there; the catalogue and own ones."""
 
 from .reading import CATALOGUE, catalogue, load_profile, validate_profile
 from .schema import DeviceProfile
