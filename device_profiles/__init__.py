@@ -3,7 +3,7 @@
 The shipped catalogue lies in ``catalogue/*.toml``; docs/devices.md explains the format and the protocol.
 """
 
-from .costs import GraphCosts, graph_costs
+from .costs import graph_costs
 from .latency import LatencyPrediction
 from .measuring import bench
 from .metrics import METRICS, Metric, parse_limits
@@ -13,7 +13,6 @@ __all__ = [
     "CATALOGUE",
     "METRICS",
     "DeviceProfile",
-    "GraphCosts",
     "LatencyPrediction",
     "Metric",
     "bench",

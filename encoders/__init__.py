@@ -9,8 +9,9 @@ gives an encoder with weights trained further, ``write_encoder`` puts one into f
 from .adapted import write_adapted
 from .backbones import Backbone, BackboneName, load_backbone, parse_backbone
 from .building import build_encoder, load_spec_backbone, make_encoder, write_encoder
-from .costs import Costs, Kernel, module_costs
+from .costs import Costs, module_costs
 from .encoder import Encoder
+from .kernels import Convolution, Kernel, KernelKind, Operation, Work, fuse
 from .payload import Payload
 from .projection import write_projection
 from .selection import fisher_scores, new_secret, random_channels, top_channels
@@ -21,17 +22,22 @@ __all__ = [
     "Adapted",
     "Backbone",
     "BackboneName",
+    "Convolution",
     "Costs",
     "Cut",
     "Encoder",
     "EncoderSpec",
     "Kernel",
+    "KernelKind",
+    "Operation",
     "Payload",
     "Projection",
     "ProjectionMethod",
     "Splitter",
+    "Work",
     "build_encoder",
     "fisher_scores",
+    "fuse",
     "load_backbone",
     "load_spec_backbone",
     "make_encoder",

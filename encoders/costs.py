@@ -9,30 +9,24 @@ graph's constants in float32, bytes / 1024, normalisation folded into the convol
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import fx, nn
+from torch.nn import functional as F
 
+from .kernels import Convolution, Kernel, Operation, Work, fuse
 from .operators import Kind, kind_of, module_of
 from .shapes import gives_tensor
 from .tracing import trace
 
-KernelKind = Literal["conv3x3s1", "conv", "pointwise", "depthwise", "linear", "pool", "elementwise", "move"]
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One fused kernel: a convolution with its padding and activation, a pooling, an addition."""
-
-    kind: KernelKind
-    macs: int
-    weights: int
-    """Number of parameters."""
-    input_elements: int
-    output_elements: int
+_BOUNDS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Hardsigmoid)
+_BOUNDING = (
+    *(F.relu, F.relu6, F.leaky_relu, F.hardtanh, F.hardsigmoid, torch.relu, torch.clamp),
+    *("relu", "clamp"),
+)
 
 
 @dataclass(frozen=True)
@@ -53,17 +47,23 @@ def module_costs(module: nn.Module, input_size: int) -> Costs:
 
 def graph_costs(graph_module: fx.GraphModule) -> Costs:
     """The costs of a canonical graph (``tracing.trace``, ``slicing.slice_encoder``)."""
-    kernels = tuple(kernel for node in graph_module.graph.nodes if (kernel := _kernel(node)) is not None)
-    used = {id(tensor): tensor for node in graph_module.graph.nodes for tensor in _constants(node)}
+    graph = graph_module.graph
+    output = next(node for node in graph.nodes if node.op == "output").all_input_nodes[0]
+    shapes = {name: shape for node in graph.nodes for name, shape in _shapes(node)}
+    kernels = fuse(operations_of(graph), shapes, [output.name])
+    used = {id(tensor): tensor for node in graph.nodes for tensor in _constants(node)}
     weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in used.values())
-    output = next(node for node in graph_module.graph.nodes if node.op == "output").all_input_nodes[0]
     return Costs(
         macs=sum(kernel.macs for kernel in kernels),
         weights_kb=weight_bytes / 1024,
-        peak_ram_kb=_peak_bytes(graph_module.graph) / 1024,
+        peak_ram_kb=_peak_bytes(graph) / 1024,
         payload_bytes=_bytes(output),
         kernels=kernels,
     )
+
+
+def _shapes(node: fx.Node) -> list[tuple[str, tuple[int, ...]]]:
+    return [(node.name, node.meta["shape"])] if gives_tensor(node) else []
 
 
 def _constants(node: fx.Node) -> list[torch.Tensor]:
@@ -88,49 +88,84 @@ def _bytes(node: fx.Node) -> int:
     return _elements(node) * torch.empty((), dtype=node.meta.get("dtype", torch.float32)).element_size()
 
 
-def _kernel(node: fx.Node) -> Kernel | None:
+def operations_of(graph: fx.Graph) -> list[Operation]:
+    """A canonical graph as operations; a tensor has its node's name."""
+    return [operation for node in graph.nodes if (operation := _operation(node)) is not None]
+
+
+def _operation(node: fx.Node) -> Operation | None:
     kind = kind_of(node)
-    if not gives_tensor(node) or kind in (Kind.INPUT, Kind.OUTPUT, Kind.PAD) or node.op == "get_attr":
+    if kind in (Kind.INPUT, Kind.OUTPUT) or node.op == "get_attr" or _takes_a_part(node):
         return None
-    source = node.all_input_nodes[0] if node.all_input_nodes else None
-    if kind is Kind.ACTIVATION and source is not None and _is_fused(source):
+    outputs = [node] if gives_tensor(node) else [user for user in node.users if _takes_a_part(user)]
+    inputs = tuple(source.name for source in node.all_input_nodes if _is_data(source))
+    if not outputs or not inputs:
         return None
-    inputs = sum(_elements(argument) for argument in node.all_input_nodes)
-    outputs = _elements(node)
+    names = tuple(one.name for one in outputs)
     weights = sum(tensor.numel() for tensor in _constants(node))
     if kind is Kind.CONVOLUTION:
-        convolution = module_of(node)
-        assert isinstance(convolution, nn.Conv2d)
-        window = math.prod(convolution.kernel_size)
-        macs = outputs * (convolution.in_channels // convolution.groups) * window
-        return Kernel(_convolution_kind(convolution), macs, weights, inputs, outputs)
+        convolution = _convolution(node)
+        return Operation(Work.CONVOLUTION, inputs, names, weights, convolution=convolution)
+    macs = _elements(node) * node.all_input_nodes[0].meta["shape"][-1] if kind is Kind.LINEAR else 0
+    return Operation(_work(node, kind), inputs, names, weights, macs, curved=_is_curved(node, kind))
+
+
+def _convolution(node: fx.Node) -> Convolution:
+    module = module_of(node)
+    assert isinstance(module, nn.Conv2d)
+    height, width = node.meta["shape"][2:]
+    return Convolution(
+        input_channels=module.in_channels,
+        output_channels=module.out_channels,
+        groups=module.groups,
+        window=(module.kernel_size[0], module.kernel_size[1]),
+        stride=(module.stride[0], module.stride[1]),
+        output_height=height,
+        output_width=width,
+    )
+
+
+def _work(node: fx.Node, kind: Kind) -> Work:
     if kind is Kind.LINEAR:
-        features = node.all_input_nodes[0].meta["shape"][-1]
-        return Kernel("linear", outputs * features, weights, inputs, outputs)
-    if kind is Kind.POOL:
-        return Kernel("pool", 0, weights, inputs, outputs)
+        return Work.LINEAR
+    if kind is Kind.PAD or _is_view(node):
+        return Work.VIEW
     if kind in (Kind.LAYOUT, Kind.CONCATENATE):
-        return Kernel("move", 0, 0, inputs, outputs) if not _is_view(node) else None
-    return Kernel("elementwise", 0, weights, inputs, outputs)
+        return Work.CONCATENATION if kind is Kind.CONCATENATE else Work.MOVE
+    if kind is Kind.POOL:
+        return Work.MEAN if node.meta["shape"][2:] == (1, 1) else Work.POOL
+    if kind is Kind.ACTIVATION:
+        return Work.ELEMENTWISE if _is_gated(node) else Work.FUSABLE_ACTIVATION
+    sources = [source for source in node.all_input_nodes if _is_data(source)]
+    adds = node.target in (operator.add, torch.add, "add")
+    alike = len(sources) > 1 and len({source.meta["shape"] for source in sources}) == 1
+    return Work.ADDITION if kind is Kind.COMBINE and adds and alike else Work.ELEMENTWISE
 
 
-def _convolution_kind(convolution: nn.Conv2d) -> KernelKind:
-    if convolution.groups > 1 and convolution.groups == convolution.in_channels:
-        return "depthwise"
-    if convolution.groups == 1 and tuple(convolution.kernel_size) == (1, 1):
-        return "pointwise"
-    if (
-        convolution.groups == 1
-        and tuple(convolution.kernel_size) == (3, 3)
-        and tuple(convolution.stride) == (1, 1)
-    ):
-        return "conv3x3s1"
-    return "conv"
+def _is_data(node: fx.Node) -> bool:
+    """Whether a node's value comes from the image, not from weights."""
+    return node.op != "get_attr"
 
 
-def _is_fused(source: fx.Node) -> bool:
-    """Whether an activation that reads ``source`` is part of its kernel."""
-    return kind_of(source) in (Kind.CONVOLUTION, Kind.COMBINE, Kind.LINEAR) and len(source.users) == 1
+def _takes_a_part(node: fx.Node) -> bool:
+    """Whether a node takes one of the tensors that another one gives."""
+    return node.target is operator.getitem and not gives_tensor(node.all_input_nodes[0])
+
+
+def _is_curved(node: fx.Node, kind: Kind) -> bool:
+    """Whether an activation is more than a bound or a slope."""
+    if kind is not Kind.ACTIVATION:
+        return False
+    if node.op == "call_module":
+        return not isinstance(module_of(node), _BOUNDS)
+    return node.target not in _BOUNDING
+
+
+def _is_gated(node: fx.Node) -> bool:
+    """Whether an activation is its input times a function of it that no runtime fuses."""
+    if node.op == "call_module":
+        return isinstance(module_of(node), nn.SiLU | nn.GELU | nn.Mish)
+    return node.target in (F.silu, F.gelu, F.mish)
 
 
 def _is_view(node: fx.Node) -> bool:
@@ -139,6 +174,7 @@ def _is_view(node: fx.Node) -> bool:
         "view",
         "reshape",
         "flatten",
+        "contiguous",
         torch.flatten,
         torch.reshape,
     )

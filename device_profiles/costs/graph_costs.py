@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...encoders import Costs, fuse
 from ...errors import PrivynetError
+from .operations import operations_of
 
 if TYPE_CHECKING:
     import onnx
@@ -25,22 +27,12 @@ _IN_PLACE = frozenset(
 
 
 @dataclass(frozen=True)
-class GraphCosts:
-    """The costs of one run, as ``encoders.Costs`` has them; the units are in the names."""
-
-    macs: int
-    weights_kb: float
-    peak_ram_kb: float
-    payload_bytes: int
-
-
-@dataclass(frozen=True)
 class _Tensor:
     shape: tuple[int, ...]
     bytes: int
 
 
-def graph_costs(path: Path) -> GraphCosts:
+def graph_costs(path: Path) -> Costs:
     """Count the costs of an ONNX file with static shapes.
 
     ``macs``: of convolutions and matrix products. ``weights_kb``: the initialisers. ``peak_ram_kb``: the
@@ -58,11 +50,14 @@ def graph_costs(path: Path) -> GraphCosts:
                 raise PrivynetError(
                     f"the shape of {name} in {path.name} is not known", hint="export it with static shapes"
                 )
-    return GraphCosts(
-        macs=sum(_macs(node, tensors) for node in graph.node),
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    kernels = fuse(operations_of(graph, shapes), shapes, [output.name for output in graph.output])
+    return Costs(
+        macs=sum(kernel.macs for kernel in kernels),
         weights_kb=sum(tensors[weight.name].bytes for weight in graph.initializer) / 1024,
         peak_ram_kb=_peak_bytes(graph, tensors) / 1024,
         payload_bytes=tensors[graph.output[0].name].bytes,
+        kernels=kernels,
     )
 
 
@@ -82,17 +77,6 @@ def _tensor(shape: Iterator[int] | list[int], data_type: int) -> _Tensor:
 
     sizes = tuple(shape)
     return _Tensor(sizes, math.prod(sizes) * onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
-
-
-def _macs(node: onnx.NodeProto, tensors: Mapping[str, _Tensor]) -> int:
-    if node.op_type == "Conv":
-        # (outputs, inputs of a group, window)
-        return math.prod(tensors[node.output[0]].shape) * math.prod(tensors[node.input[1]].shape[1:])
-    if node.op_type in ("Gemm", "MatMul"):
-        turned = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-        inner = tensors[node.input[0]].shape[-2 if turned else -1]
-        return math.prod(tensors[node.output[0]].shape) * inner
-    return 0
 
 
 def _peak_bytes(graph: onnx.GraphProto, tensors: Mapping[str, _Tensor]) -> int:

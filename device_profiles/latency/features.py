@@ -40,7 +40,7 @@ class KernelFeatures:
 
         return cls(
             conv3x3s1=gmacs("conv3x3s1"),
-            dense=gmacs("conv", "pointwise"),
+            dense=gmacs("conv", "pointwise", "grouped"),
             depthwise=gmacs("depthwise"),
             linear=sum(kernel.weights for kernel in listed if kernel.kind == "linear") / 1e6,
             activations=sum(kernel.input_elements + kernel.output_elements for kernel in listed) / 1e6,

@@ -193,9 +193,7 @@ def _certify_one(
         exported.unlink(missing_ok=True)
     body = kept.read()
     strongest = body["leakage"]["strongest"]
-    # What ships counts; latency is predicted for the kernels that it was made of.
-    shipped = {**asdict(graph_costs(kept.model)), "storage_kb": written["bytes"] / 1024}
-    metrics = {**cost_metrics(encoder.costs, profile), **shipped}
+    metrics = {**cost_metrics(graph_costs(kept.model), profile), "storage_kb": written["bytes"] / 1024}
     metrics |= {metric: _upper(strongest[metric]) for metric in PRIVACY_METRICS if metric in strongest}
     return Certified(
         record=record,

@@ -1,0 +1,231 @@
+"""What a runtime executes of a network: its operations, fused into kernels.
+
+A traced network and an exported file are both told as a list of operations, so that they are counted alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Literal
+
+KernelKind = Literal[
+    "conv3x3s1",
+    "conv",
+    "pointwise",
+    "depthwise",
+    "grouped",
+    "linear",
+    "pool",
+    "elementwise",
+    "move",
+    "image",
+]
+Shapes = Mapping[str, Sequence[int]]
+
+IMAGE_CHANNELS = 4
+"""Images have at most so many channels; convolutions read them as they are."""
+
+
+class Work(Enum):
+    """What an operation does, as far as its cost is concerned."""
+
+    CONVOLUTION = auto()
+    LINEAR = auto()
+    FUSABLE_ACTIVATION = auto()
+    """Elementwise, one tensor in; computed by the kernel that it alone reads."""
+    ELEMENTWISE = auto()
+    POOL = auto()
+    """Over windows."""
+    MEAN = auto()
+    """Over all of space."""
+    ADDITION = auto()
+    """Of tensors of one shape, as at the end of a residual block."""
+    CONCATENATION = auto()
+    MOVE = auto()
+    """Copies values without computing."""
+    VIEW = auto()
+    """Only re-reads its input's memory, or is done inside its reader, as zero padding is."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The shape of a two-dimensional convolution; ``window`` and ``stride`` are (height, width)."""
+
+    input_channels: int
+    output_channels: int
+    groups: int
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    output_height: int
+    output_width: int
+
+    @property
+    def kind(self) -> KernelKind:
+        """How runtimes compute it."""
+        if self.groups > 1:
+            return "depthwise" if self.groups == self.input_channels else "grouped"
+        if self.window == (1, 1):
+            return "pointwise"
+        return "conv3x3s1" if self.window == (3, 3) and self.stride == (1, 1) else "conv"
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        outputs = self.output_channels * self.output_height * self.output_width
+        return outputs * (self.input_channels // self.groups) * math.prod(self.window)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a graph: the names of the tensors that it reads, weights left out, and makes.
+
+    ``weights`` is a number of parameters; ``macs`` those of a linear layer, a convolution's follow from its
+    shape. ``curved`` says that it computes more than a bound for each element: a sigmoid, a swish.
+    """
+
+    work: Work
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights: int = 0
+    macs: int = 0
+    convolution: Convolution | None = None
+    curved: bool = False
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One fused kernel: a convolution with its padding and activation, a pooling, an addition.
+
+    ``reordered_elements`` of its input, or of the graph's output that it makes, pass between convolutions
+    and other work: where convolutions keep their tensors in blocks of channels, those are copied;
+    ``reorders`` is the number of such tensors. ``curved_elements`` are those on which it computes an
+    activation that is more than a bound. Kind ``image`` prepares the image: casts, permutes, normalises.
+    """
+
+    kind: KernelKind
+    macs: int
+    weights: int
+    """Number of parameters."""
+    input_elements: int
+    output_elements: int
+    convolution: Convolution | None = None
+    reordered_elements: int = 0
+    reorders: int = 0
+    curved_elements: int = 0
+
+
+_KINDS: dict[Work, KernelKind] = {
+    Work.LINEAR: "linear",
+    Work.FUSABLE_ACTIVATION: "elementwise",
+    Work.ELEMENTWISE: "elementwise",
+    Work.POOL: "pool",
+    Work.MEAN: "pool",
+    Work.ADDITION: "elementwise",
+    Work.CONCATENATION: "move",
+    Work.MOVE: "move",
+}
+_COMPUTES = (Work.CONVOLUTION, Work.LINEAR, Work.ADDITION)
+_KEEPS_BLOCKS = (Work.POOL, Work.ADDITION, Work.CONCATENATION, Work.FUSABLE_ACTIVATION)
+
+
+def fuse(operations: Sequence[Operation], shapes: Shapes, outputs: Sequence[str]) -> tuple[Kernel, ...]:
+    """The kernels of one run, in the operations' order.
+
+    ``shapes`` has that of every tensor named; ``outputs`` names what the graph gives.
+    """
+    source = _sources(operations)
+    readers: dict[str, int] = {}
+    for operation in operations:
+        if operation.work is not Work.VIEW:
+            for name in operation.inputs:
+                readers[source.get(name, name)] = readers.get(source.get(name, name), 0) + 1
+    makers = {name: operation for operation in operations for name in operation.outputs}
+    kernels: list[Kernel] = []
+    places: dict[str, int] = {}
+    blocked: dict[str, bool] = {}
+    reordered: set[str] = set()
+    for operation in operations:
+        if operation.work is Work.VIEW or not operation.inputs:
+            continue
+        inputs = [source.get(name, name) for name in operation.inputs]
+        if operation.work is Work.FUSABLE_ACTIVATION and readers[inputs[0]] == 1:
+            maker = makers.get(inputs[0])
+            if maker is not None and maker.work in _COMPUTES:
+                blocked[operation.outputs[0]] = blocked.get(inputs[0], False)
+                place = places[operation.outputs[0]] = places[inputs[0]]
+                kernels[place] = _with(kernels[place], curved=_curved(operation, shapes))
+                continue
+        in_blocks = operation.work is Work.CONVOLUTION or (
+            operation.work in _KEEPS_BLOCKS and all(blocked.get(name, False) for name in inputs)
+        )
+        copied = [
+            name
+            for name in dict.fromkeys(inputs)
+            if blocked.get(name, _is_image(shapes[name]) and in_blocks) != in_blocks and name not in reordered
+        ]
+        reordered.update(copied)
+        for name in operation.outputs:
+            blocked[name] = in_blocks
+            places[name] = len(kernels)
+        kernels.append(_kernel(operation, inputs, copied, shapes))
+    for name in outputs:
+        made = source.get(name, name)
+        if blocked.get(made, False) and made not in reordered:
+            kernels[places[made]] = _with(kernels[places[made]], reordered=math.prod(shapes[made]))
+    return tuple(kernels)
+
+
+def _sources(operations: Sequence[Operation]) -> dict[str, str]:
+    """For what a view makes, the tensor whose memory it is."""
+    source: dict[str, str] = {}
+    for operation in operations:
+        if operation.work is Work.VIEW and operation.inputs:
+            for name in operation.outputs:
+                source[name] = source.get(operation.inputs[0], operation.inputs[0])
+    return source
+
+
+def _is_image(shape: Sequence[int]) -> bool:
+    """Whether a tensor holds an image, channels first or last."""
+    return len(shape) == 4 and min(shape[1], shape[3]) <= IMAGE_CHANNELS
+
+
+def _kind(operation: Operation, inputs: Sequence[str], shapes: Shapes) -> KernelKind:
+    if operation.convolution:
+        return operation.convolution.kind
+    prepares = operation.work in (Work.MOVE, Work.ELEMENTWISE)
+    if prepares and all(_is_image(shapes[name]) for name in (*inputs, *operation.outputs)):
+        return "image"
+    return _KINDS[operation.work]
+
+
+def _kernel(operation: Operation, inputs: Sequence[str], copied: Sequence[str], shapes: Shapes) -> Kernel:
+    convolution = operation.convolution
+    return Kernel(
+        kind=_kind(operation, inputs, shapes),
+        macs=convolution.macs if convolution else operation.macs,
+        weights=operation.weights,
+        input_elements=sum(math.prod(shapes[name]) for name in inputs),
+        output_elements=sum(math.prod(shapes[name]) for name in operation.outputs),
+        convolution=convolution,
+        reordered_elements=sum(math.prod(shapes[name]) for name in copied),
+        reorders=len(copied),
+        curved_elements=_curved(operation, shapes),
+    )
+
+
+def _curved(operation: Operation, shapes: Shapes) -> int:
+    return math.prod(shapes[operation.outputs[0]]) if operation.curved else 0
+
+
+def _with(kernel: Kernel, *, reordered: int = 0, curved: int = 0) -> Kernel:
+    """The kernel with so many elements more."""
+    return replace(
+        kernel,
+        reordered_elements=kernel.reordered_elements + reordered,
+        reorders=kernel.reorders + (reordered > 0),
+        curved_elements=kernel.curved_elements + curved,
+    )
