@@ -7,7 +7,7 @@ from .costs import GraphCosts, graph_costs
 from .latency import LatencyPrediction
 from .measuring import bench
 from .metrics import METRICS, Metric, parse_limits
-from .profiles import CATALOGUE, DeviceProfile, catalogue, load_profile, validate_profile
+from .profiles import CATALOGUE, DeviceProfile, catalogue, load_profile, validate_profile, write_profile
 
 __all__ = [
     "CATALOGUE",
@@ -22,4 +22,5 @@ __all__ = [
     "load_profile",
     "parse_limits",
     "validate_profile",
+    "write_profile",
 ]

@@ -1,6 +1,8 @@
 """Device profiles: what a target is, what an encoder may spend and leak there; the catalogue and own ones."""
 
-from .reading import CATALOGUE, catalogue, load_profile, validate_profile
+from .reading import CATALOGUE, catalogue, load_profile
 from .schema import DeviceProfile
+from .validation import validate_profile
+from .writing import write_profile
 
-__all__ = ["CATALOGUE", "DeviceProfile", "catalogue", "load_profile", "validate_profile"]
+__all__ = ["CATALOGUE", "DeviceProfile", "catalogue", "load_profile", "validate_profile", "write_profile"]
