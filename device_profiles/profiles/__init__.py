@@ -3,6 +3,14 @@
 from .reading import CATALOGUE, catalogue, load_profile
 from .schema import DeviceProfile
 from .validation import validate_profile
-from .writing import write_profile
+from .writing import profile_text, write_profile
 
-__all__ = ["CATALOGUE", "DeviceProfile", "catalogue", "load_profile", "validate_profile", "write_profile"]
+__all__ = [
+    "CATALOGUE",
+    "DeviceProfile",
+    "catalogue",
+    "load_profile",
+    "profile_text",
+    "validate_profile",
+    "write_profile",
+]
