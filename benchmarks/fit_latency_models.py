@@ -55,8 +55,8 @@ INPUT_SIZE = 224
 FAMILIES = {
     "in-order-armv8.0": "in-order Armv8.0 cores (Cortex-A53)",
     "out-of-order-armv8.0": "out-of-order Armv8.0 cores (Cortex-A57, A72, A73)",
-    # The in-order Cortex-A55 among them: there too ncnn computes in float16, and its figures are predicted better
-    # beside these than beside the Cortex-A53's or alone (median error 19 %, 24 %, 24 %).
+    # The in-order Cortex-A55 among them: there too ncnn computes in float16, and its figures are predicted
+    # better beside these than beside the Cortex-A53's or alone (median error 19 %, 24 %, 24 %).
     "from-armv8.2": "cores from Armv8.2 on (Cortex-A55, A76, A78AE, X4)",
 }
 UNITS = {

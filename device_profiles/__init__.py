@@ -7,7 +7,17 @@ from .costs import GraphCosts, graph_costs
 from .latency import LatencyPrediction
 from .measuring import bench
 from .metrics import METRICS, Metric, parse_limits
-from .profiles import CATALOGUE, DeviceProfile, catalogue, load_profile, validate_profile, write_profile
+from .profiles import (
+    CATALOGUE,
+    DeviceProfile,
+    aliases,
+    catalogue,
+    list_profiles,
+    load_profile,
+    profile_schema,
+    validate_profile,
+    write_profile,
+)
 
 __all__ = [
     "CATALOGUE",
@@ -16,11 +26,14 @@ __all__ = [
     "GraphCosts",
     "LatencyPrediction",
     "Metric",
+    "aliases",
     "bench",
     "catalogue",
     "graph_costs",
+    "list_profiles",
     "load_profile",
     "parse_limits",
+    "profile_schema",
     "validate_profile",
     "write_profile",
 ]

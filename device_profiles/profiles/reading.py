@@ -1,11 +1,14 @@
-"""Finds profiles: the shipped ones by name, the user's own by path."""
+"""Finds profiles: the shipped ones and the user's own by name, generic names, and any file by its path."""
 
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import unknown
+from ...errors import InputError, unknown
+from .aliases import Alias, aliases
+from .own import OwnProfile, own_folder, own_profiles
 from .schema import DeviceProfile
 from .validation import read_profile
 
@@ -13,19 +16,30 @@ CATALOGUE = Path(__file__).parents[1] / "catalogue"
 
 
 def load_profile(name_or_path: str) -> DeviceProfile:
-    """The shipped profile of that name, or the profile in the file at that path.
+    """The profile of that name (shipped, a generic name, or in the user's folder), or in that file.
 
-    Raises :class:`InputError` for an unknown name, a missing file, and the first error in the file, naming
-    file, line and key.
+    Raises :class:`InputError` for an unknown name, one that two profiles have, a missing file, and the first
+    error in the file, naming file, line and key.
     """
-    shipped = CATALOGUE / f"{name_or_path}.toml"
-    is_path = "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(".toml")
-    if not is_path and shipped.is_file():
-        return read_profile(shipped)
     path = Path(name_or_path)
-    if is_path or path.is_file():
+    if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(".toml"):
         return read_profile(path)
-    raise unknown("device", name_or_path, _shipped_names())
+    own = {found.path.stem: found for found in _own()}
+    if name_or_path in own:
+        found = own[name_or_path]
+        if found.profile is None:
+            finding = found.findings[0]
+            raise InputError(
+                f"{found.path}:{finding.line}: {finding.message}",
+                hint="privynet devices list shows what can be used",
+            )
+        return found.profile
+    name = aliases()[name_or_path].profile if name_or_path in aliases() else name_or_path
+    if name in _shipped_names():
+        return read_profile(CATALOGUE / f"{name}.toml")
+    if path.is_file():
+        return read_profile(path)
+    raise unknown("device", name_or_path, [*_shipped_names(), *aliases(), *own])
 
 
 @functools.cache
@@ -34,5 +48,24 @@ def catalogue() -> tuple[DeviceProfile, ...]:
     return tuple(read_profile(CATALOGUE / f"{name}.toml") for name in _shipped_names())
 
 
+@dataclass(frozen=True)
+class Devices:
+    """All that ``--device`` takes by name; ``own`` holds the files that cannot be used, too."""
+
+    shipped: tuple[DeviceProfile, ...]
+    aliases: tuple[Alias, ...]
+    own: tuple[OwnProfile, ...]
+    own_folder: Path
+
+
+def list_profiles() -> Devices:
+    """The shipped profiles, their aliases, and the files of the user's folder."""
+    return Devices(catalogue(), tuple(aliases().values()), tuple(_own()), own_folder())
+
+
 def _shipped_names() -> list[str]:
     return sorted(path.stem for path in CATALOGUE.glob("*.toml"))
+
+
+def _own() -> list[OwnProfile]:
+    return own_profiles(taken={*_shipped_names(), *aliases()})

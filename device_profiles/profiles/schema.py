@@ -259,6 +259,11 @@ class DeviceProfile(Section):
         return {metric: entry.reason for metric, entry in self.limit_entries.entries().items()}
 
     @property
+    def latency_error(self) -> float:
+        """The median relative error of predictions for networks that the latency model had not seen."""
+        return self.latency.median_error.value
+
+    @property
     def least_latency_ms(self) -> float:
         """The upper end of the predicted time of a network that computes nothing: what a run costs anyway."""
         return self.latency.predict(KernelFeatures.of(()), threads=self.threads).high
