@@ -7,7 +7,17 @@ from .costs import graph_costs
 from .latency import LatencyPrediction
 from .measuring import bench
 from .metrics import METRICS, Metric, parse_limits
-from .profiles import CATALOGUE, DeviceProfile, catalogue, load_profile, validate_profile
+from .profiles import (
+    CATALOGUE,
+    DeviceProfile,
+    aliases,
+    catalogue,
+    list_profiles,
+    load_profile,
+    profile_schema,
+    validate_profile,
+    write_profile,
+)
 
 __all__ = [
     "CATALOGUE",
@@ -15,10 +25,14 @@ __all__ = [
     "DeviceProfile",
     "LatencyPrediction",
     "Metric",
+    "aliases",
     "bench",
     "catalogue",
     "graph_costs",
+    "list_profiles",
     "load_profile",
     "parse_limits",
+    "profile_schema",
     "validate_profile",
+    "write_profile",
 ]

@@ -13,11 +13,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One characterisation cache for all tests of a run, and the user's own left alone."""
+    """A characterisation cache and own device profiles for all tests of a run; the user's are left alone."""
     if "PRIVYNET_CACHE" not in os.environ:
         cache = tempfile.TemporaryDirectory(prefix="privynet-cache-")
         os.environ["PRIVYNET_CACHE"] = cache.name
         config.add_cleanup(cache.cleanup)
+    if "PRIVYNET_DEVICES" not in os.environ:
+        devices = tempfile.TemporaryDirectory(prefix="privynet-devices-")
+        os.environ["PRIVYNET_DEVICES"] = devices.name
+        config.add_cleanup(devices.cleanup)
 
 
 @pytest.fixture

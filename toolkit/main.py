@@ -77,6 +77,7 @@ def _app() -> typer.Typer:
     target.command("list")(devices.list_)
     target.command("show")(devices.show)
     target.command("validate")(devices.validate)
+    target.command("schema")(devices.schema)
     app.add_typer(target, name="devices")
     kept = typer.Typer(**style, help="What characterisations keep on disk.")
     kept.command("list")(cache.list_)

@@ -1,6 +1,25 @@
 """Device profiles: what a target is, what an encoder may spend and leak there; the catalogue and own ones."""
 
-from .reading import CATALOGUE, catalogue, load_profile, validate_profile
+from .aliases import Alias, aliases
+from .json_schema import profile_schema
+from .own import OwnProfile, own_folder
+from .reading import CATALOGUE, catalogue, list_profiles, load_profile
 from .schema import DeviceProfile
+from .validation import validate_profile
+from .writing import profile_text, write_profile
 
-__all__ = ["CATALOGUE", "DeviceProfile", "catalogue", "load_profile", "validate_profile"]
+__all__ = [
+    "CATALOGUE",
+    "Alias",
+    "DeviceProfile",
+    "OwnProfile",
+    "aliases",
+    "catalogue",
+    "list_profiles",
+    "load_profile",
+    "own_folder",
+    "profile_schema",
+    "profile_text",
+    "validate_profile",
+    "write_profile",
+]

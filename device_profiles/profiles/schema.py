@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeVar
 
 from ...errors import InputError
 from ..latency import KernelFeatures, LatencyPrediction
-from ..metrics import METRICS, check_limit
+from ..metrics import METRICS
 
 if TYPE_CHECKING:
     from ...encoders import Costs
@@ -31,61 +39,101 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Figure(Section):
-    """A number that can be traced: where it comes from, and whether anyone measured it."""
+Unit = TypeVar("Unit", bound=str, default=str)
+
+
+class Figure(Section, Generic[Unit]):
+    """A number that can be traced: where it comes from, and whether anyone measured it.
+
+    ``Figure[Literal["ms"]]`` is one in that unit, zero allowed.
+    """
 
     value: NonNegative
-    unit: Text
+    unit: Unit
     source: Text
     kind: Kind
 
 
-class Spread(Figure):
+class Amount(Figure[Unit], Generic[Unit]):
+    """A figure for which zero makes no sense."""
+
+    value: Positive
+
+
+class Count(Figure[Unit], Generic[Unit]):
+    """A figure that counts: a whole number, one or more."""
+
+    value: Annotated[Positive, Field(multiple_of=1)]
+
+
+class Spread(Figure[Unit], Generic[Unit]):
     """A figure with the interval it is expected in."""
 
     low: Positive
     high: Positive
 
     @model_validator(mode="after")
-    def _ordered(self) -> Spread:
+    def _ordered(self) -> Spread[Unit]:
         if not self.low <= self.value <= self.high:
-            raise PydanticCustomError("order", "low <= value <= high does not hold")
+            raise failure("low <= value <= high does not hold", at="value")
         return self
 
 
-_F = TypeVar("_F", bound=Figure)
+def failure(message: str, *, at: str | None = None) -> PydanticCustomError:
+    """What a validator raises; ``at`` is the key that is to blame, in what the validator is for."""
+    return PydanticCustomError("profile", "{text}", {"text": message, "at": at})
 
 
-def _in(unit: str, *, positive: bool = True, whole: bool = False) -> Callable[[_F], _F]:
-    """A check of a figure's unit, and of its value where zero or a fraction makes no sense."""
+def _in(unit: str, *, positive: bool = True) -> Callable[[Figure], Figure]:
+    """A check of a figure's unit, for a figure whose type does not say it."""
 
-    def check(figure: _F) -> _F:
+    def check(figure: Figure) -> Figure:
         if figure.unit != unit:
-            raise PydanticCustomError(
-                "unit",
-                "unit {given} is not allowed, give it in {unit}",
-                {"given": figure.unit, "unit": unit},
-            )
+            raise failure(f"unit {figure.unit} is not allowed, give it in {unit}", at="unit")
         if positive and figure.value == 0:
-            raise PydanticCustomError("zero", "the value must be more than zero")
-        if whole and figure.value != math.floor(figure.value):
-            raise PydanticCustomError("whole", "the value must be a whole number")
+            raise failure("must be more than zero", at="value")
         return figure
 
     return check
 
 
-PerGmac = Annotated[Figure, AfterValidator(_in("ms/GMAC", positive=False))]
-Milliseconds = Annotated[Figure, AfterValidator(_in("ms", positive=False))]
-Fraction = Annotated[Figure, AfterValidator(_in("1", positive=False))]
-Ratio = Annotated[Spread, AfterValidator(_in("1"))]
+PerGmac = Figure[Literal["ms/GMAC"]]
+Milliseconds = Figure[Literal["ms"]]
+Fraction = Figure[Literal["1"]]
+Ratio = Spread[Literal["1"]]
 
 
 class Limit(Section):
-    """The most the target may spend or leak, in the metric's own unit, and why."""
+    """The most the target may spend, in the metric's own unit, and why."""
+
+    value: Positive
+    reason: Text
+
+
+class PrivacyLimit(Section):
+    """The most that may leak, in the metric's own unit, and why; it may be nothing at all."""
 
     value: NonNegative
     reason: Text
+
+
+class ProfileLimits(Section):
+    """Upper limits by metric: each of the nine may be there or not."""
+
+    macs: Limit | None = None
+    weights_kb: Limit | None = None
+    peak_ram_kb: Limit | None = None
+    storage_kb: Limit | None = None
+    latency_ms: Limit | None = None
+    payload_bytes: Limit | None = None
+    psnr_db: PrivacyLimit | None = None
+    ssim: PrivacyLimit | None = None
+    r2: PrivacyLimit | None = None
+
+    def entries(self) -> dict[str, Limit | PrivacyLimit]:
+        """Those that are set, by metric, in the metrics' order."""
+        found = {metric: getattr(self, metric) for metric in METRICS}
+        return {metric: entry for metric, entry in found.items() if entry is not None}
 
 
 class Coefficients(Section):
@@ -152,34 +200,38 @@ class DeviceProfile(Section):
     device_class: Literal["board", "phone"] = Field(alias="class")
     core_type: Text
     runtime: Text
-    cores_figure: Annotated[Figure, AfterValidator(_in("cores", whole=True))] = Field(alias="cores")
-    memory_figure: Annotated[Figure, AfterValidator(_in("MB"))] = Field(alias="memory_mb")
-    threads_figure: Annotated[Figure, AfterValidator(_in("threads", whole=True))] = Field(alias="threads")
-    limit_entries: dict[str, Limit] = Field(alias="limits", default_factory=dict)
+    cores_figure: Count[Literal["cores"]] = Field(alias="cores")
+    memory_figure: Amount[Literal["MB"]] = Field(alias="memory_mb")
+    threads_figure: Count[Literal["threads"]] = Field(alias="threads")
+    limit_entries: ProfileLimits = Field(alias="limits", default_factory=ProfileLimits)
     latency: LatencyModel
 
-    @field_validator("limit_entries")
+    @field_validator("schema_version", mode="before")
     @classmethod
-    def _known_metrics(cls, entries: dict[str, Limit]) -> dict[str, Limit]:
-        for metric, entry in entries.items():
-            try:
-                check_limit(metric, entry.value)
-            except InputError as error:
-                code = "limit" if metric in METRICS else "metric"
-                raise PydanticCustomError(code, "{text}", {"text": str(error), "metric": metric}) from None
-        return entries
+    def _is_a_whole_number(cls, version: object) -> object:
+        if type(version) is not int:  # true would pass for 1
+            raise failure(f"must be {SCHEMA_VERSION}, not {version!r}")
+        return version
 
-    @model_validator(mode="after")
-    def _consistent(self) -> DeviceProfile:
-        if self.threads > self.cores:
-            raise PydanticCustomError("threads", "more threads than cores", {"key": "threads"})
-        if str(self.threads) not in self.latency.scales:
-            raise PydanticCustomError(
-                "scale",
-                "no entry for the profile's {threads} threads",
-                {"threads": self.threads, "key": "latency.scales"},
-            )
-        return self
+    # Checks of one key against another look at what was read before it, so that they are not left out when
+    # something else is wrong.
+    @field_validator("threads_figure")
+    @classmethod
+    def _no_more_threads_than_cores(
+        cls, threads: Count[Literal["threads"]], read: ValidationInfo
+    ) -> Count[Literal["threads"]]:
+        cores = read.data.get("cores_figure")
+        if cores is not None and threads.value > cores.value:
+            raise failure(f"more threads than cores ({cores.value:g})", at="value")
+        return threads
+
+    @field_validator("latency")
+    @classmethod
+    def _knows_the_threads(cls, latency: LatencyModel, read: ValidationInfo) -> LatencyModel:
+        threads = read.data.get("threads_figure")
+        if threads is not None and str(int(threads.value)) not in latency.scales:
+            raise failure(f"no entry for the profile's {threads.value:g} threads", at="scales")
+        return latency
 
     @property
     def cores(self) -> int:
@@ -199,12 +251,22 @@ class DeviceProfile(Section):
     @property
     def limits(self) -> dict[str, float]:
         """Upper limits by metric name."""
-        return {metric: entry.value for metric, entry in self.limit_entries.items()}
+        return {metric: entry.value for metric, entry in self.limit_entries.entries().items()}
 
     @property
     def limit_reasons(self) -> dict[str, str]:
         """Why each limit is what it is, by metric name."""
-        return {metric: entry.reason for metric, entry in self.limit_entries.items()}
+        return {metric: entry.reason for metric, entry in self.limit_entries.entries().items()}
+
+    @property
+    def latency_error(self) -> float:
+        """The median relative error of predictions for networks that the latency model had not seen."""
+        return self.latency.median_error.value
+
+    @property
+    def least_latency_ms(self) -> float:
+        """The upper end of the predicted time of a network that computes nothing: what a run costs anyway."""
+        return self.latency.predict(KernelFeatures.of(()), threads=self.threads).high
 
     def predict_latency_ms(self, costs: Costs, *, threads: int | None = None) -> LatencyPrediction:
         """Predicted time of one image, batch 1, on the profile's threads unless ``threads`` says otherwise.
@@ -220,5 +282,5 @@ class DeviceProfile(Section):
         return self.latency.predict(KernelFeatures.of(costs.kernels), threads=count)
 
     def document(self) -> dict[str, Any]:
-        """The profile as it stands in its file, for ``--json``."""
-        return self.model_dump(by_alias=True)
+        """The profile as it stands in its file: what is not set is not there."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     known = load_profile("raspberry-pi-4b").memory_mb
     (tmp_path / "negative.toml").write_text(profile_text(**{f"value = {known:.0f}": "value = -1"}))
-    (tmp_path / "missing.toml").write_text(profile_text(**{"[memory_mb]": "[memory]"}))
+    (tmp_path / "missing.toml").write_text(profile_text(**{"memory_mb =": "memory ="}))
     (tmp_path / "text.toml").write_text("not a profile")
     (tmp_path / "one-class" / "cat").mkdir(parents=True)
     (tmp_path / "no-image" / "cat").mkdir(parents=True)

@@ -18,6 +18,7 @@ VERBS = (
     "devices list",
     "devices show",
     "devices validate",
+    "devices schema",
     "cache",
     "cache list",
     "cache clear",
@@ -86,7 +87,7 @@ def test_json_is_one_object_on_stdout_and_nothing_else(privynet: Run) -> None:
     shown = privynet("devices", "list", "--json", "--seed", "5")
     assert shown.code == 0
     assert {"schema_version": 1, "tool_version": version("privynet"), "seed": 5}.items() <= shown.json.items()
-    assert {"name", "title", "class", "limits"} == set(shown.json["devices"][0])
+    assert {"name", "title", "class", "limits", "latency_error", "own"} == set(shown.json["devices"][0])
     assert "raspberry-pi-4b" in {device["name"] for device in shown.json["devices"]}
 
 
