@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import nn
 
-from privynet.device_profiles import DeviceProfile, load_profile
-from privynet.device_profiles.latency import KernelFeatures
+from privynet.device_profiles import DeviceProfile
+from privynet.device_profiles.latency import FEATURES, features_of
 from privynet.device_profiles.profiles import profile_text
 from privynet.encoders import module_costs
 
@@ -59,12 +59,13 @@ FAMILIES = {
     # better beside these than beside the Cortex-A53's or alone (median error 19 %, 24 %, 24 %).
     "from-armv8.2": "cores from Armv8.2 on (Cortex-A55, A76, A78AE, X4)",
 }
-UNITS = {
-    "conv3x3s1": "ms/GMAC",
-    "dense": "ms/GMAC",
-    "depthwise": "ms/GMAC",
-    "linear": "ms/Mweight",
-    "activations": "ms/Melement",
+# Few networks are published per device: kinds of work share a coefficient.
+COLUMNS = {
+    "conv3x3s1": ("conv3x3s1",),
+    "dense": ("conv", "pointwise", "grouped"),
+    "depthwise": ("depthwise",),
+    "linear": ("linear",),
+    "activations": ("activations", "depthwise_activations", "image", "elementwise", "pool", "move"),
 }
 # From ncnn to ONNX Runtime: value, low, high, source.
 RUNTIME_FACTORS = {
@@ -142,11 +143,15 @@ def read_table(path: Path = TABLE) -> list[Row]:
 
 
 def network_features(names: Iterable[str] = NETWORKS) -> dict[str, NDArray[np.float64]]:
-    """The five features of each network, counted on shapes alone."""
+    """The columns of each network, counted on shapes alone."""
     with torch.device("meta"):
         modules = {name: NETWORKS[name]() for name in names}
     costs = {name: module_costs(module, INPUT_SIZE) for name, module in modules.items()}
-    return {name: np.array(KernelFeatures.of(cost.kernels).work()) for name, cost in costs.items()}
+    features = {name: features_of(cost.kernels) for name, cost in costs.items()}
+    return {
+        name: np.array([sum(found[one] for one in ones) for ones in COLUMNS.values()])
+        for name, found in features.items()
+    }
 
 
 def fit(rows: list[Row], features: dict[str, NDArray[np.float64]], *, without: str | None = None) -> Fit:
@@ -186,34 +191,42 @@ def leave_one_network_out(rows: list[Row], features: dict[str, NDArray[np.float6
 
 def latency_section(device: str, family: str, rows: list[Row], fitted: Fit, errors: Errors) -> str:
     """The ``[latency]`` tables of one profile."""
-    fit_source = "ncnn's benchmark table, fitted by benchmarks/fit_latency_models.py"
-    lines = ["[latency]", f'core_family = "{FAMILIES[family]}"', ""]
-
-    def figure(name: str, value: float, unit: str, source: str, **bounds: float) -> None:
-        lines.append(f"[latency.{name}]")
-        lines.extend(f"{key} = {number:.4g}" for key, number in {"value": value, **bounds}.items())
-        lines.extend([f'unit = "{unit}"', f'source = "{source}"', 'kind = "estimated"', ""])
-
-    for (name, unit), value in zip(UNITS.items(), fitted.coefficients, strict=True):
-        figure(f"coefficients.{name}", float(value), unit, fit_source)
-    untold = "zero: a table of one input size cannot tell an overhead from work"
-    figure("per_run_overhead", 0, "ms", untold)
-    figure("per_kernel_overhead", 0, "ms", untold)
+    value, low, high, source = RUNTIME_FACTORS[family.rsplit("-", 1)[1]]
+    factor = figure(value, "1", f"from ncnn to ONNX Runtime: {source}", low=low, high=high)
+    lines = ["[latency]", f'core_family = "{FAMILIES[family]}"', f"runtime_factor = {factor}"]
     versions: dict[int, tuple[str, float]] = {}
     for row, scale in zip(rows, fitted.scales, strict=True):
         if row.device == device and versions.get(row.threads, ("", 0.0))[0] != "current":
             versions[row.threads] = (row.version, float(scale))
     for threads, (version, scale) in sorted(versions.items()):
-        figure(f"scales.{threads}", scale, "1", f"{fit_source}: {device}, threads {threads}, table {version}")
+        lines += ["", f"[latency.float32.{threads}]"]
+        fit_source = f"ncnn's benchmark table ({version}), fitted by benchmarks/fit_latency_models.py"
+        for (column, names), value in zip(COLUMNS.items(), fitted.coefficients, strict=True):
+            shared = f", one for all {column}" if len(names) > 1 else ""
+            for name in names:
+                text = figure(float(value) * scale, FEATURES[name], f"{fit_source}{shared}")
+                lines.append(f"{name} = {text}")
+        lines += [f"{name} = {text}" for name, text in error_figures(errors).items()]
+    return "\n".join(lines) + "\n"
+
+
+def error_figures(errors: Errors) -> dict[str, str]:
+    """What a family's tables state of their error."""
     told = f"leave one network out: {len(set(errors.networks))} networks, {len(errors.ratios)} figures"
-    figure("median_error", float(np.median(errors.relative)), "1", told)
-    figure("max_error", float(errors.relative.max()), "1", told)
     low, high = errors.interval
     span = "measured over predicted, 5 % to 95 % quantile, at least 30 % either way"
-    figure("model_factor", 1, "1", f"{told}; {span}", low=low, high=high)
-    value, low, high, source = RUNTIME_FACTORS[family.rsplit("-", 1)[1]]
-    figure("runtime_factor", value, "1", f"from ncnn to ONNX Runtime: {source}", low=low, high=high)
-    return "\n".join(lines).rstrip() + "\n"
+    return {
+        "median_error": figure(float(np.median(errors.relative)), "1", told),
+        "p90_error": figure(float(np.quantile(errors.relative, 0.9)), "1", told),
+        "max_error": figure(float(errors.relative.max()), "1", told),
+        "model_factor": figure(1, "1", f"{told}; {span}", low=low, high=high),
+    }
+
+
+def figure(value: float, unit: str, source: str, **bounds: float) -> str:
+    """An estimated figure in TOML."""
+    numbers = ", ".join(f"{key} = {number:.4g}" for key, number in {"value": value, **bounds}.items())
+    return f'{{ {numbers}, unit = "{unit}", source = "{source}", kind = "estimated" }}'
 
 
 def profiles() -> tuple[dict[Path, str], dict[str, Errors]]:
@@ -230,9 +243,8 @@ def profiles() -> tuple[dict[Path, str], dict[str, Errors]]:
             path = CATALOGUE / f"{device}.toml"
             if path.exists():
                 section = tomllib.loads(latency_section(device, family, rows, fitted, errors[family]))
-                texts[path] = profile_text(
-                    DeviceProfile.model_validate({**load_profile(str(path)).document(), **section})
-                )
+                shipped = tomllib.loads(path.read_text(encoding="utf-8"))
+                texts[path] = profile_text(DeviceProfile.model_validate({**shipped, **section}))
     return texts, errors
 
 

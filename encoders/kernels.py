@@ -72,6 +72,11 @@ class Convolution:
         return "conv3x3s1" if self.window == (3, 3) and self.stride == (1, 1) else "conv"
 
     @property
+    def reads_image(self) -> bool:
+        """Whether it reads an image, which is never kept in blocks of channels."""
+        return self.input_channels <= IMAGE_CHANNELS
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates for one image."""
         outputs = self.output_channels * self.output_height * self.output_width

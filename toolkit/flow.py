@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ def _bench_winner(
     predicted = result["predicted_ms"]
     return {
         **measured,
-        "predicted_ms": _predicted(predicted["ms"], predicted["low"], predicted["high"], profile),
+        "predicted_ms": _predicted(predicted, profile),
         "limit_ms": limit["limit"] if limit else None,
     }
 
@@ -127,16 +128,16 @@ def predict_latency(spec: EncoderSpec, device: str) -> dict[str, Any]:
     profile = load_profile(device)
     outputs = spec.projection.outputs if spec.projection else None
     predicted = profile.predict_latency_ms(splitter.costs(spec.cut, spec.channels, outputs=outputs))
-    return _predicted(predicted.ms, predicted.low, predicted.high, profile)
+    return _predicted(asdict(predicted), profile)
 
 
-def _predicted(ms: float, low: float, high: float, profile: DeviceProfile) -> dict[str, Any]:
-    """A bench's ``predicted_ms``."""
+def _predicted(prediction: Mapping[str, Any], profile: DeviceProfile) -> dict[str, Any]:
+    """A bench's ``predicted_ms``, of a ``LatencyPrediction``'s fields."""
     return {
-        "value": ms,
-        "low": low,
-        "high": high,
-        "estimated": True,
+        "value": prediction["ms"],
+        "low": prediction["low"],
+        "high": prediction["high"],
+        "estimated": prediction["estimated"],
         "device": profile.name,
         "threads": profile.threads,
     }

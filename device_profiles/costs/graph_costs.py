@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...encoders import Costs, fuse
 from ...errors import PrivynetError
-from .operations import operations_of
 
 if TYPE_CHECKING:
     import onnx
+
+    from ...encoders import Costs
 
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 """Only re-read their input's memory."""
@@ -40,6 +40,9 @@ def graph_costs(path: Path) -> Costs:
     the first output. Raises ``PrivynetError`` where a shape is not static or cannot be inferred.
     """
     import onnx
+
+    from ...encoders import Costs, fuse
+    from .operations import operations_of
 
     model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
     graph = model.graph

@@ -1,5 +1,6 @@
-"""How long a network takes on a target, predicted from the counts of its kernels."""
+"""How long a network takes on a target, predicted from the work of its kernels."""
 
-from .features import KernelFeatures, LatencyPrediction
+from .features import FEATURES, features_of
+from .prediction import LatencyPrediction
 
-__all__ = ["KernelFeatures", "LatencyPrediction"]
+__all__ = ["FEATURES", "LatencyPrediction", "features_of"]

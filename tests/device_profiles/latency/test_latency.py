@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -15,7 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from privynet.device_profiles import DeviceProfile, LatencyPrediction, catalogue, load_profile
-from privynet.encoders import Costs, Kernel, module_costs
+from privynet.device_profiles.profiles.figures import Spread
+from privynet.encoders import Convolution, Costs, Kernel, KernelKind, module_costs
 from privynet.errors import InputError
 
 TABLE = Path(__file__).parents[3] / "benchmarks" / "ncnn_latency.csv"
@@ -26,13 +26,42 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vgg16": torchvision.models.vgg16,
     "resnet50": torchvision.models.resnet50,
 }
-KINDS = ("conv3x3s1", "conv", "pointwise", "depthwise", "linear", "pool", "elementwise", "move")
+
+
+def convolved(kind: KernelKind, *, channels: tuple[int, int], size: int) -> Kernel:
+    """A convolution that keeps the size, or for ``conv`` halves it."""
+    window = (1, 1) if kind == "pointwise" else (3, 3)
+    groups = {"depthwise": channels[0], "grouped": 2}.get(kind, 1)
+    stride, before = ((2, 2), 2 * size) if kind == "conv" else ((1, 1), size)
+    shape = Convolution(*channels, groups, window, stride, size, size)
+    elements = channels[0] * before**2, channels[1] * size**2
+    return Kernel(kind, shape.macs, channels[0] * channels[1], *elements, convolution=shape)
+
 
 counts = st.integers(min_value=0, max_value=10**9)
-kernels = st.lists(
-    st.builds(Kernel, st.sampled_from(KINDS), counts, counts, counts, counts), min_size=1, max_size=6
+sizes = st.integers(min_value=1, max_value=100)
+widths = st.integers(min_value=1, max_value=200).map(lambda half: 2 * half)
+convolutions = st.builds(
+    lambda kind, inputs, outputs, size: convolved(
+        kind, channels=(inputs, inputs if kind == "depthwise" else outputs), size=size
+    ),
+    st.sampled_from(("conv3x3s1", "conv", "pointwise", "depthwise", "grouped")),
+    widths,
+    widths,
+    sizes,
 )
+others = st.builds(Kernel, st.sampled_from(("linear", "pool", "elementwise", "move", "image")), *[counts] * 4)
+kernels = st.lists(convolutions | others, min_size=1, max_size=6)
 profiles = st.sampled_from(catalogue())
+
+
+def model_factor(profile: DeviceProfile) -> Spread:
+    return profile.latency.times(threads=profile.threads).model_factor
+
+
+def runtime_factor(profile: DeviceProfile) -> float:
+    assert profile.latency.runtime_factor is not None
+    return profile.latency.runtime_factor.value
 
 
 def costs_of(kernel_list: list[Kernel]) -> Costs:
@@ -51,17 +80,20 @@ def not_less(more: LatencyPrediction, less: LatencyPrediction) -> bool:
 
 
 @settings(deadline=None)
-@given(profiles, kernels, st.integers(min_value=1, max_value=10**9))
-def test_more_macs_never_take_less_time(profile: DeviceProfile, before: list[Kernel], extra: int) -> None:
-    after = [dataclasses.replace(before[0], macs=before[0].macs + extra), *before[1:]]
-    assert not_less(profile.predict_latency_ms(costs_of(after)), profile.predict_latency_ms(costs_of(before)))
+@given(profiles, kernels, kernels)
+def test_more_work_never_takes_less_time(
+    profile: DeviceProfile, before: list[Kernel], extra: list[Kernel]
+) -> None:
+    after = costs_of([*before, *extra])
+    assert not_less(profile.predict_latency_ms(after), profile.predict_latency_ms(costs_of(before)))
 
 
 @settings(deadline=None)
 @given(profiles, kernels)
 def test_more_convolution_takes_more_time(profile: DeviceProfile, before: list[Kernel]) -> None:
-    for kind in ("conv3x3s1", "conv", "pointwise"):
-        after = [*before, Kernel(kind, 10**8, 0, 0, 0)]
+    kinds: tuple[KernelKind, ...] = ("conv3x3s1", "conv", "pointwise", "grouped")
+    for kind in kinds:
+        after = [*before, convolved(kind, channels=(64, 64), size=50)]
         assert (
             profile.predict_latency_ms(costs_of(after)).ms > profile.predict_latency_ms(costs_of(before)).ms
         )
@@ -81,19 +113,27 @@ def test_the_prediction_is_the_sum_the_profile_states() -> None:
     profile = load_profile("raspberry-pi-4b")
     document = profile.document()["latency"]
     kernel_list = [
-        Kernel("conv3x3s1", 3 * 10**9, 7, 10**6, 2 * 10**6),
-        Kernel("pointwise", 10**9, 7, 0, 0),
-        Kernel("conv", 2 * 10**9, 7, 0, 0),
-        Kernel("depthwise", 5 * 10**9, 7, 0, 0),
-        Kernel("linear", 0, 11 * 10**6, 0, 0),
-        Kernel("pool", 0, 0, 10**6, 0),
+        convolved("conv3x3s1", channels=(100, 200), size=40),
+        convolved("pointwise", channels=(30, 70), size=50),
+        convolved("depthwise", channels=(60, 60), size=80),
+        Kernel("linear", 11 * 10**6, 11 * 10**6, 0, 0),
+        Kernel("pool", 0, 0, 10**6, 10**5),
     ]
-    work = {"conv3x3s1": 3, "dense": 3, "depthwise": 5, "linear": 11, "activations": 4}
-    ncnn_ms = sum(document["coefficients"][name]["value"] * amount for name, amount in work.items())
+    work = {
+        "conv3x3s1": 200 * 100 * 9 * 40**2 / 1e9,
+        "pointwise": 30 * 70 * 50**2 / 1e9,
+        "depthwise": 60 * 9 * 80**2 / 1e9,
+        "linear": 0.011,
+        "activations": (300 * 40**2 + 100 * 50**2) / 1e6,
+        "depthwise_activations": 120 * 80**2 / 1e6,
+        "pool": 1.1,
+    }
+    runtime = document["runtime_factor"]
     for threads in (1, 4):
-        ms = ncnn_ms * document["scales"][str(threads)]["value"]
+        times = document["float32"][str(threads)]
+        ms = sum(times[name]["value"] * amount for name, amount in work.items())
         predicted = profile.predict_latency_ms(costs_of(kernel_list), threads=threads)
-        runtime, model = document["runtime_factor"], document["model_factor"]
+        model = times["model_factor"]
         assert predicted.ms == pytest.approx(ms * runtime["value"])
         assert predicted.low == pytest.approx(ms * runtime["low"] * model["low"])
         assert predicted.high == pytest.approx(ms * runtime["high"] * model["high"])
@@ -101,22 +141,24 @@ def test_the_prediction_is_the_sum_the_profile_states() -> None:
 
 def test_the_profile_s_own_threads_are_the_default() -> None:
     profile = load_profile("raspberry-pi-4b")
-    costs = costs_of([Kernel("conv", 10**9, 1, 1, 1)])
+    costs = costs_of([convolved("conv", channels=(64, 64), size=50)])
     assert profile.predict_latency_ms(costs) == profile.predict_latency_ms(costs, threads=4)
     assert profile.predict_latency_ms(costs, threads=1).ms > profile.predict_latency_ms(costs).ms
 
 
 def test_a_thread_count_without_figures_names_those_that_have_them() -> None:
-    with pytest.raises(InputError, match="no latency figures for 3 threads; known: 1, 4"):
-        load_profile("raspberry-pi-4b").predict_latency_ms(costs_of([Kernel("conv", 1, 1, 1, 1)]), threads=3)
+    with pytest.raises(InputError, match="no float32 latency figures for 3 threads; known: 1, 4"):
+        load_profile("raspberry-pi-4b").predict_latency_ms(
+            costs_of([convolved("conv", channels=(64, 64), size=50)]), threads=3
+        )
 
 
 def test_the_interval_is_no_tighter_than_thirty_percent() -> None:
     for profile in catalogue():
-        factor = profile.latency.model_factor
-        assert factor.low <= 0.7
-        assert factor.high >= 1.3
-        assert profile.latency.median_error.value < profile.latency.max_error.value
+        for times in profile.latency.float32.values():
+            assert times.model_factor.low <= 0.7
+            assert times.model_factor.high >= 1.3
+            assert times.median_error.value < times.p90_error.value < times.max_error.value
 
 
 def test_the_published_table_lies_within_the_predicted_intervals() -> None:
@@ -126,12 +168,12 @@ def test_the_published_table_lies_within_the_predicted_intervals() -> None:
     seen = set()
     for row in csv.DictReader(TABLE.read_text().splitlines()):
         profile = known.get(row["device"])
-        if profile is None or row["threads"] not in profile.latency.scales:
+        if profile is None or row["threads"] not in profile.latency.float32:
             continue
         for name, cost in costs.items():
             if row[name]:
                 predicted = profile.predict_latency_ms(cost, threads=int(row["threads"]))
-                published = float(row[name]) * profile.latency.runtime_factor.value
+                published = float(row[name]) * runtime_factor(profile)
                 assert predicted.low <= published <= predicted.high, (row["device"], row["threads"], name)
                 seen.add((row["device"], name))
     assert len({device for device, _ in seen}) == len(known)
@@ -148,7 +190,7 @@ def test_how_much_longer_one_network_takes_than_another_is_predicted_within_the_
     }
     profile = load_profile("raspberry-pi-4b")
     predicted = {name: profile.predict_latency_ms(network_costs(name, 224)).ms for name in published}
-    factor = profile.latency.model_factor
+    factor = model_factor(profile)
     for first, second in itertools.combinations(published, 2):
         ratio = (published[first] / published[second]) / (predicted[first] / predicted[second])
         assert factor.low / factor.high <= ratio <= factor.high / factor.low, (first, second)
@@ -158,10 +200,10 @@ def test_how_much_faster_one_device_is_than_another_is_predicted_within_the_inte
     """mobilenet_v2 on a Raspberry Pi 4B and a Raspberry Pi 5, four threads: published 61.6 and 10.5 ms."""
     costs = network_costs("mobilenet_v2", 224)
     slow, fast = (load_profile(name) for name in ("raspberry-pi-4b", "raspberry-pi-5"))
-    predicted = [p.predict_latency_ms(costs).ms / p.latency.runtime_factor.value for p in (slow, fast)]
+    predicted = [p.predict_latency_ms(costs).ms / runtime_factor(p) for p in (slow, fast)]
     ratio = (61.6 / 10.5) / (predicted[0] / predicted[1])
-    low = slow.latency.model_factor.low / fast.latency.model_factor.high
-    high = slow.latency.model_factor.high / fast.latency.model_factor.low
+    low = model_factor(slow).low / model_factor(fast).high
+    high = model_factor(slow).high / model_factor(fast).low
     assert low <= ratio <= high
 
 
