@@ -1,6 +1,7 @@
-"""Times one ONNX model in a process of its own: one session of the measuring protocol (docs/devices.md).
+"""Measures one ONNX model in a process of its own: one session of the protocol of docs/devices.md.
 
-    python agent.py --model encoder.onnx --threads 1
+    python agent.py --model encoder.onnx --threads 1     latencies
+    python agent.py --model encoder.onnx --memory        what the first run takes beside the loaded model
 
 One file that runs by itself: Python 3.9 or later, numpy and onnxruntime. It prints JSON lines: ``loaded``,
 ``running`` about twice a second, and at the end ``result``; or ``error``, with ``fault`` saying whether the
@@ -116,11 +117,19 @@ def busy_seconds() -> float | None:
     return (user + nice + system + irq + softirq) / CLOCK_TICKS
 
 
+def status_kb(key: str) -> int | None:
+    """A figure of this process's memory: the most it has held (``VmHWM``), files' pages (``RssFile``)."""
+    for line in (read_text(Path("/proc/self/status")) or "").splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1])
+    return None
+
+
 def peak_rss_kb() -> int | None:
     """The most memory this process has held, interpreter and runtime included."""
-    for line in (read_text(Path("/proc/self/status")) or "").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1])
+    held = status_kb("VmHWM")
+    if held is not None:
+        return held
     # Only where there is no /proc: on Linux this figure is inherited from the process that started this one.
     try:
         import resource
@@ -130,7 +139,22 @@ def peak_rss_kb() -> int | None:
     return peak // 1024 if sys.platform == "darwin" else peak
 
 
-def open_session(model: Path, threads: int) -> Any:
+def forget_the_peak() -> bool:
+    """Let the peak begin anew at what the process holds now; whether the machine can (Linux)."""
+    try:  # what loading has freed goes back to the system, or a run could take it unseen
+        import ctypes
+
+        ctypes.CDLL(None).malloc_trim(0)
+    except (ImportError, AttributeError, OSError, TypeError):
+        pass  # not glibc
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def open_session(model: Path, threads: int, *, arena: bool = True) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -138,6 +162,8 @@ def open_session(model: Path, threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = 4
+    # Without them each tensor is taken when it is needed and given back after its last use.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exception types have no common base but this
@@ -212,9 +238,42 @@ def measure(arguments: argparse.Namespace) -> None:
     )
 
 
+def measure_memory(arguments: argparse.Namespace) -> None:
+    """What the first run takes: the memory arena off, so that only what is alive at once counts.
+
+    The inputs lie in memory before, the outputs do not. ``file_growth_kb`` is the part of
+    ``peak_growth_kb`` that is pages of the runtime's own file, read as its code is first used.
+    """
+    digest = hashlib.sha256(arguments.model.read_bytes()).hexdigest()
+    start = time.perf_counter()
+    session = open_session(arguments.model, arguments.threads, arena=False)
+    load_ms = (time.perf_counter() - start) * 1e3
+    inputs = random_inputs(session, arguments.seed)
+    say("loaded", load_ms=load_ms)
+    exact = forget_the_peak()
+    held, files = (status_kb("VmHWM"), status_kb("RssFile")) if exact else (None, None)
+    start = time.perf_counter()
+    outputs = session.run(None, inputs)
+    first_ms = (time.perf_counter() - start) * 1e3
+    peak, files_after = status_kb("VmHWM"), status_kb("RssFile")
+    say(
+        "result",
+        peak_growth_kb=None if held is None or peak is None else peak - held,
+        file_growth_kb=None if files is None or files_after is None else files_after - files,
+        held_kb=held,
+        inputs_kb=sum(array.nbytes for array in inputs.values()) / 1024,
+        outputs_kb=sum(array.nbytes for array in outputs) / 1024,
+        load_ms=load_ms,
+        first_ms=first_ms,
+        model_sha256=digest,
+        machine=machine(),
+    )
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description="time one ONNX model")
+    parser = argparse.ArgumentParser(description="measure one ONNX model")
     parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--warmup-seconds", type=float, default=0.5)
     parser.add_argument("--min-runs", type=int, default=100)
@@ -223,7 +282,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     try:
-        measure(arguments)
+        (measure_memory if arguments.memory else measure)(arguments)
     except ModelFault as error:
         say("error", fault="model", message=str(error))
         return 2
