@@ -5,7 +5,7 @@ The shipped catalogue lies in ``catalogue/*.toml``; docs/devices.md explains the
 
 from .costs import GraphCosts, graph_costs
 from .latency import LatencyPrediction
-from .measuring import bench
+from .measuring import bench, compare, parse_cpus
 from .metrics import METRICS, Metric, parse_limits
 from .profiles import CATALOGUE, DeviceProfile, catalogue, load_profile, validate_profile
 
@@ -18,8 +18,10 @@ __all__ = [
     "Metric",
     "bench",
     "catalogue",
+    "compare",
     "graph_costs",
     "load_profile",
+    "parse_cpus",
     "parse_limits",
     "validate_profile",
 ]

@@ -23,6 +23,18 @@ RETRY = "nothing was measured; try again"
 EXIT_SECONDS = 2.0
 
 
+class OtherModel(BaseModel):
+    """The second model of a session that compares two; ``bursts`` are the runs of each in every pair."""
+
+    model_config = ConfigDict(frozen=True)
+
+    load_ms: float
+    first_ms: float
+    latencies_ms: list[float] = Field(min_length=1)
+    model_sha256: str
+    bursts: list[tuple[int, int]] = Field(min_length=1)
+
+
 class SessionResult(BaseModel):
     """What the agent reports of one session; see ``agent.py``."""
 
@@ -38,6 +50,11 @@ class SessionResult(BaseModel):
     machine: dict[str, Any]
     before: dict[str, Any]
     after: dict[str, Any]
+    inputs: list[dict[str, Any]] = []
+    waited_share: float | None = None
+    timed_frequencies_khz: list[float] | None = None
+    clock: str = "wall"
+    other: OtherModel | None = None
 
 
 @dataclass(frozen=True)
