@@ -84,6 +84,7 @@ def bench_subject(
     threads: int = 1,
     sessions: int = 3,
     device: str | None = None,
+    affinity: Sequence[int] | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """``privynet.device_profiles.bench`` of an artifact's encoder or an ONNX file.
@@ -104,7 +105,7 @@ def bench_subject(
         profile = load_profile(device)
         predicted = predict_latency(read_spec(subject), device)
         limit = profile.limits.get("latency_ms")
-    measured = bench(file, threads=threads, on=on, sessions=sessions, progress=progress)
+    measured = bench(file, threads=threads, on=on, sessions=sessions, affinity=affinity, progress=progress)
     return {
         **measured,
         "predicted_ms": predicted,

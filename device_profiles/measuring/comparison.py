@@ -42,8 +42,8 @@ class Ratio:
         """The answer as a sentence."""
         low, high = self.ci95
         if self.differs:
-            return f"{name} takes {self.value:.3g} ({low:.3g}..{high:.3g}) times as long as {other}"
-        return f"no difference seen: {name} takes {low:.3g} to {high:.3g} times as long as {other}"
+            return f"{name} takes {self.value:.4g} ({low:.4g}..{high:.4g}) times as long as {other}"
+        return f"no difference seen: {name} takes {low:.4g} to {high:.4g} times as long as {other}"
 
 
 def compare(
