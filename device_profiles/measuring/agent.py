@@ -146,13 +146,6 @@ def busy_seconds() -> float | None:
     return (user + nice + system + irq + softirq + steal) / CLOCK_TICKS
 
 
-def queued_seconds() -> float | None:
-    """Seconds for which this process's threads were ready to run and had no CPU (Linux)."""
-    waits = [(read_text(path) or "").split() for path in Path("/proc/self/task").glob("*/schedstat")]
-    found = [int(fields[1]) for fields in waits if len(fields) == 3]
-    return sum(found) / 1e9 if found else None
-
-
 def status_kb(key: str) -> int | None:
     """A figure of this process's memory: the most it has held (``VmHWM``), files' pages (``RssFile``)."""
     for line in (read_text(Path("/proc/self/status")) or "").splitlines():
@@ -267,7 +260,7 @@ class Window:
         self.limits = arguments
         self.frequencies: list[float] = []
         self.look()
-        self.busy, self.queued, self.own = busy_seconds(), queued_seconds(), time.process_time()
+        self.busy, self.own = busy_seconds(), time.process_time()
         self.begin = self.now = self.said = time.perf_counter()
 
     def look(self) -> None:
@@ -287,17 +280,16 @@ class Window:
         return seconds < self.limits.max_seconds and (runs < at_least or seconds < self.limits.min_seconds)
 
     def close(self) -> dict[str, Any]:
-        """``other_cores``: CPUs that others used; ``waited_share``: of the time, in which this process's
-        threads were ready and had no CPU."""
+        """``other_cores``: CPUs that others used; ``waited_share``: of the time, in which there was no CPU.
+
+        One thread works all the time, so that what is missing was taken. Several also wait for each other.
+        """
         seconds = max(self.now - self.begin, 1e-9)
-        busy, queued, own = busy_seconds(), queued_seconds(), time.process_time() - self.own
-        others = waited = None
+        busy, own = busy_seconds(), time.process_time() - self.own
+        others = None
         if busy is not None and self.busy is not None:
             others = max(0.0, (busy - self.busy - own) / seconds)
-        if self.limits.threads == 1:  # it works all the time: what is missing was taken
-            waited = min(max(0.0, 1 - own / seconds), 1.0)
-        elif queued is not None and self.queued is not None:
-            waited = min(max(0.0, (queued - self.queued) / seconds / self.limits.threads), 1.0)
+        waited = max(0.0, 1 - own / seconds) if self.limits.threads == 1 else None
         self.look()
         return {
             "timed_seconds": self.now - self.begin,
@@ -310,11 +302,7 @@ class Window:
 def measure(arguments: argparse.Namespace) -> None:
     """Load, warm up, time; the lines are printed on the way."""
     before = machine_state()
-    models = [
-        Model(file, threads=arguments.threads, seed=arguments.seed)
-        for file in (arguments.model, arguments.compare)
-        if file is not None
-    ]
+    models = [open_model(file, arguments) for file in (arguments.model, arguments.compare) if file]
     say("loaded", load_ms=models[0].load_ms)
     gc.disable()
     for model in models:
@@ -342,6 +330,15 @@ def measure(arguments: argparse.Namespace) -> None:
         before=before,
         after=machine_state(),
     )
+
+
+def open_model(file: Path, arguments: argparse.Namespace) -> Model:
+    try:
+        return Model(file, threads=arguments.threads, seed=arguments.seed)
+    except ModelFault as error:
+        if arguments.compare:
+            raise ModelFault(f"{file.name}: {error}") from error
+        raise
 
 
 def counts_processor_time(arguments: argparse.Namespace) -> bool:

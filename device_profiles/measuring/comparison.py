@@ -18,7 +18,7 @@ from .validity import Flag, told
 
 QUIET = 0.5
 """Share of the pairs that count: those in which neither model was slowed by much."""
-RESAMPLES = 2000
+RESAMPLES = 1000
 TELLING = 0.05
 """An interval that holds 1 and reaches farther than this from it tells nothing."""
 LEAST_PAIRS = 20

@@ -18,7 +18,7 @@ BACKGROUND = 0.20
 """Share of the machine's cores that others may use meanwhile. A desktop or a phone at rest uses 2 to 10 %;
 more than this competes for memory and heats the chip, even where it leaves our cores alone."""
 WAITING = 0.05
-"""Share of the time in which a thread of ours may be ready to run without a core. At rest it is below 1 %."""
+"""Share of the time in which a single thread of ours may be without a core. At rest it is below 1 %."""
 
 
 @dataclass(frozen=True)
