@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from ...errors import InputError
 from ...progress import SILENT, Progress
+from ..targets import open_target
+from .perf_test import perf_test_session
 from .sessions import Protocol, SessionResult, agent_command, run_session
 
 # Relative change of the median that is called throttling (within a session) or unstable (between sessions).
@@ -39,35 +42,47 @@ def bench(
     on: str = "local",
     sessions: int = 3,
     min_seconds: float = 5.0,
+    python: str | None = None,
+    perf_test: Path | None = None,
+    accept_new_host_key: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Latency and memory of an ONNX model whose inputs have static shapes, batch as in the file.
+
+    ``on``, ``python``, ``accept_new_host_key``: as :func:`privynet.device_profiles.targets.open_target`;
+    ``perf_test``: an onnxruntime_perf_test built for the target, to be used there instead of a Python.
 
     Each session is a new process: load, first run, warm-up of at least 0.5 s, then at least 100 runs and
     ``min_seconds`` (at most 60 s). Inputs are seeded random data. Keys of the result: ``latency_ms``
     {``min``, ``median``, ``p90``, ``iqr``, ``n``, and ``p99`` where n carries it} over all runs; ``load_ms``
     and ``first_ms`` (medians over sessions); ``peak_rss_kb`` (largest; null where unreadable); ``sessions``;
-    ``machine``; ``model_sha256``; ``protocol``; ``flags`` [{``code``, ``disqualifying``, ``message``}]; and
-    ``valid``: no flag disqualifies.
+    ``machine``; ``on``; ``model_sha256``; ``protocol``; ``flags`` [{``code``, ``disqualifying``,
+    ``message``}]; and ``valid``: no flag disqualifies.
 
     Raises :class:`InputError` for a file that is missing, no ONNX, or not of that form, for an unknown
-    ``on``, and for counts below one; :class:`PrivynetError` when the measuring process dies, hangs or prints
-    nonsense.
+    ``on``, and for counts below one; :class:`PrivynetError` when the target cannot be reached or lacks what
+    is needed, and when the measuring process dies, hangs or prints nonsense.
     """
-    if on != "local":
-        raise InputError(f"cannot measure on {on!r}", hint="allowed: local")
+    target = open_target(on, python=python, accept_new_host_key=accept_new_host_key)
     for name, count in (("threads", threads), ("sessions", sessions)):
         if count < 1:
             raise InputError(f"{name} is {count}", hint="give a whole number of at least 1")
     limit = Protocol().max_seconds
     if not 0 < min_seconds <= limit:
         raise InputError(f"min_seconds is {min_seconds:g}", hint=f"give more than 0 and at most {limit:g}")
-    if not file.is_file():
-        raise InputError(f"there is no file {file}", hint="give an ONNX file")
+    for needed, what in ((file, "an ONNX file"), (perf_test, "an onnxruntime_perf_test")):
+        if needed is not None and not needed.is_file():
+            raise InputError(f"there is no file {needed}", hint=f"give {what}")
     protocol = Protocol(min_seconds=min_seconds)
-    command = agent_command(file.resolve(), threads=threads, protocol=protocol)
     results = []
-    with progress.task(f"timing {file.name}", float(sessions)) as task:
+    with target, progress.task(f"timing {file.name}", float(sessions)) as task:
+        if perf_test is None:
+            command = agent_command(target, file, threads=threads, protocol=protocol)
+            session: Callable[..., SessionResult] = partial(
+                run_session, command, target=target, silence_seconds=SILENCE_SECONDS
+            )
+        else:
+            session = perf_test_session(target, perf_test, file, threads=threads, protocol=protocol)
         for number in range(1, sessions + 1):
             done = 0.0
 
@@ -77,7 +92,7 @@ def bench(
                 task.advance(share - done, note=f"session {number} of {sessions}, {runs} runs")
                 done = share
 
-            results.append(run_session(command, silence_seconds=SILENCE_SECONDS, on_running=advance))
+            results.append(session(on_running=advance))
             task.advance(1.0 - done)
     flags = find_flags(results, protocol, threads=threads)
     peaks = [result.peak_rss_kb for result in results if result.peak_rss_kb is not None]
@@ -88,6 +103,7 @@ def bench(
         "peak_rss_kb": max(peaks) if peaks else None,
         "sessions": [_session_document(result) for result in results],
         "machine": {**results[0].machine, "threads": threads},
+        "on": on,
         "model_sha256": results[0].model_sha256,
         "protocol": {**asdict(protocol), "sessions": sessions, "threads": threads, "spinning": False},
         "flags": [asdict(flag) for flag in flags],

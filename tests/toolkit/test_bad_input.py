@@ -127,7 +127,10 @@ CASES: dict[str, tuple[Sequence[str], str]] = {
     "input size out of range": ([*SEARCH, *RANDOM, "--input-size", "4"], "input size 4 is out of range"),
     "timing what is not ONNX": (["bench", "text.onnx"], "cannot be timed"),
     "timing what does not exist": (["bench", "nope.onnx"], "nope.onnx"),
-    "timing elsewhere": (["bench", "text.onnx", "--on", "ssh://pi"], "cannot measure on 'ssh://pi'"),
+    "timing elsewhere": (
+        ["bench", "text.onnx", "--on", "ftp://pi"],
+        "cannot measure on 'ftp://pi'; allowed: local, ssh://USER@HOST[:PORT], adb://SERIAL",
+    ),
     "predicting a mere file": (
         ["bench", "text.onnx", "--device", "raspberry-pi-4b"],
         "--device needs an artifact, text.onnx is none",

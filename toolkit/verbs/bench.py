@@ -17,18 +17,36 @@ if TYPE_CHECKING:
 
 def bench(
     subject: Annotated[Path, typer.Argument(metavar="ARTIFACT|FILE.onnx", help="What to time.")],
-    on: Annotated[str, typer.Option(metavar="TARGET", help="Where to measure: local.")] = "local",
+    on: Annotated[
+        str,
+        typer.Option(
+            metavar="TARGET", help="Where to measure: local, ssh://USER@HOST[:PORT] or adb://SERIAL."
+        ),
+    ] = "local",
     threads: Threads = 1,
     sessions: Annotated[int, typer.Option(min=1, metavar="N", help="Processes to measure in.")] = 3,
     device: Annotated[
         str | None,
         typer.Option(metavar="NAME|FILE", help="Also predict the latency on this target (needs ARTIFACT)."),
     ] = None,
+    accept_new_host_key: Annotated[
+        bool, typer.Option("--accept-new-host-key", help="Learn the key of an SSH host that is not known.")
+    ] = False,
+    python: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="The Python on the target (default: the first that is found)."),
+    ] = None,
+    perf_test: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="An onnxruntime_perf_test built for a target without Python, to use instead."
+        ),
+    ] = None,
     as_json: Json = False,
     seed: Seed = 0,
     debug: Debug = False,
 ) -> None:
-    """Measure latency and memory.
+    """Measure latency and memory, here or on a board or phone.
 
     Exit code 3 when the measurement is not valid: throttled, unstable, or others used the machine.
     """
@@ -37,7 +55,15 @@ def bench(
         from ..flow import bench_subject
 
         result = bench_subject(
-            subject, on=on, threads=threads, sessions=sessions, device=device, progress=progress
+            subject,
+            on=on,
+            threads=threads,
+            sessions=sessions,
+            device=device,
+            python=python,
+            perf_test=perf_test,
+            accept_new_host_key=accept_new_host_key,
+            progress=progress,
         )
     screen.show(result, tables)
     if not result["valid"]:
