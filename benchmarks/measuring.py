@@ -42,10 +42,12 @@ from numpy.typing import NDArray
 
 from privynet.device_profiles import bench, compare
 from privynet.device_profiles.measuring.comparison import estimate
-from privynet.device_profiles.measuring.measurement import SILENCE_SECONDS
-from privynet.device_profiles.measuring.sessions import AGENT, Protocol, agent_command, run_session
+from privynet.device_profiles.measuring.measurement import run_sessions
+from privynet.device_profiles.measuring.sessions import AGENT, Protocol
+from privynet.device_profiles.targets import open_target
 from privynet.encoders import Splitter, load_backbone, make_encoder, parse_backbone
 from privynet.exporters import write_onnx
+from privynet.progress import SILENT
 
 MODELS = {
     "bundled 32": ("bundled", 32, "blocks.2.2"),
@@ -99,10 +101,17 @@ def process_pair(model: Path, number: int, size: Size) -> dict[str, Any]:
     """Medians of a session of ours and a plain loop, ms."""
 
     def ours() -> float:
-        protocol = Protocol(min_runs=1, min_seconds=size.pair_seconds)
-        command = agent_command(model, threads=1, protocol=protocol)
-        result = run_session(command, silence_seconds=SILENCE_SECONDS, on_running=lambda runs, seconds: None)
-        return float(np.median(result.latencies_ms))
+        (session,) = run_sessions(
+            model,
+            target=open_target("local"),
+            threads=1,
+            sessions=1,
+            affinity=None,
+            protocol=Protocol(min_runs=1, min_seconds=size.pair_seconds),
+            doing="timing",
+            progress=SILENT,
+        )
+        return float(np.median(session.latencies_ms))
 
     def plainest() -> float:
         return float(plain(model, "--seconds", str(size.pair_seconds))["median_ms"])

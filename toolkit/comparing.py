@@ -17,10 +17,12 @@ def compare_subjects(
     threads: int = 1,
     sessions: int = 3,
     affinity: Sequence[int] | None = None,
+    python: str | None = None,
+    accept_new_host_key: bool = False,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """``privynet.device_profiles.compare`` of two artifacts' encoders or ONNX files."""
+    """``privynet.device_profiles.compare`` of two artifacts' encoders or ONNX files, on any target."""
     from ..artifacts import Artifact
     from ..device_profiles import compare
 
@@ -32,6 +34,8 @@ def compare_subjects(
         threads=threads,
         sessions=sessions,
         affinity=affinity,
+        python=python,
+        accept_new_host_key=accept_new_host_key,
         names=(str(subject), str(other)),
         seed=seed,
         progress=progress,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import PrivynetError
 from ...progress import SILENT, Progress
+from ..targets import open_target
 from .measurement import run_sessions, session_document, summarise
 from .sessions import Protocol, SessionResult
 from .validity import Flag, told
@@ -55,6 +56,8 @@ def compare(
     sessions: int = 3,
     min_seconds: float = 5.0,
     affinity: Sequence[int] | None = None,
+    python: str | None = None,
+    accept_new_host_key: bool = False,
     names: tuple[str, str] | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
@@ -65,7 +68,7 @@ def compare(
     drawn with ``seed``. Keys of the result: ``ratio`` {``value``, ``ci95``, ``n``}; ``verdict``, a sentence
     with ``names``; ``latency_ms``, ``load_ms``, ``first_ms`` and ``model_sha256`` of ``file``, and in
     ``other`` those of the other; ``peak_rss_kb`` (null: both were in one process); ``sessions``, ``machine``,
-    ``protocol``, ``flags``, ``valid`` as of :func:`bench`. A comparison is valid by its interval: the
+    ``on``, ``protocol``, ``flags``, ``valid`` as of :func:`bench`. A comparison is valid by its interval: the
     machine's other work makes it wider, not wrong.
 
     Raises as :func:`bench` does.
@@ -73,7 +76,7 @@ def compare(
     protocol = Protocol(min_seconds=min_seconds)
     results = run_sessions(
         file,
-        on=on,
+        target=open_target(on, python=python, accept_new_host_key=accept_new_host_key),
         threads=threads,
         sessions=sessions,
         affinity=affinity,
@@ -94,6 +97,7 @@ def compare(
         "peak_rss_kb": None,
         "sessions": [session_document(result) for result in results],
         "machine": {**results[0].machine, "threads": threads},
+        "on": on,
         "protocol": {
             **asdict(protocol),
             "sessions": sessions,

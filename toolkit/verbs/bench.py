@@ -22,7 +22,12 @@ OF_THE_MACHINE = {"background-load", "throttling", "unstable-sessions"}
 
 def bench(
     subject: Annotated[Path, typer.Argument(metavar="ARTIFACT|FILE.onnx", help="What to time.")],
-    on: Annotated[str, typer.Option(metavar="TARGET", help="Where to measure: local.")] = "local",
+    on: Annotated[
+        str,
+        typer.Option(
+            metavar="TARGET", help="Where to measure: local, ssh://USER@HOST[:PORT] or adb://SERIAL."
+        ),
+    ] = "local",
     threads: Threads = 1,
     sessions: Annotated[int, typer.Option(min=1, metavar="N", help="Processes to measure in.")] = 3,
     device: Annotated[
@@ -41,11 +46,24 @@ def bench(
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Also keep the result here.")] = None,
     force: Force = False,
+    accept_new_host_key: Annotated[
+        bool, typer.Option("--accept-new-host-key", help="Learn the key of an SSH host that is not known.")
+    ] = False,
+    python: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="The Python on the target (default: the first that is found)."),
+    ] = None,
+    perf_test: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="An onnxruntime_perf_test built for a target without Python, to use instead."
+        ),
+    ] = None,
     as_json: Json = False,
     seed: Seed = 0,
     debug: Debug = False,
 ) -> None:
-    """Measure latency and memory.
+    """Measure latency and memory, here or on a board or phone.
 
     Exit code 3 when the measurement is not valid: throttled, unstable, or others used the machine; of a
     comparison, when its interval is too wide to tell.
@@ -59,30 +77,23 @@ def bench(
         from ..comparing import compare_subjects
         from ..flow import bench_subject
 
-        cpus = parse_cpus(affinity) if affinity is not None else None
+        where: dict[str, Any] = {
+            "on": on,
+            "threads": threads,
+            "sessions": sessions,
+            "affinity": parse_cpus(affinity) if affinity is not None else None,
+            "python": python,
+            "accept_new_host_key": accept_new_host_key,
+            "progress": progress,
+        }
         if compare is None:
-            result = bench_subject(
-                subject,
-                on=on,
-                threads=threads,
-                sessions=sessions,
-                device=device,
-                affinity=cpus,
-                progress=progress,
-            )
+            result = bench_subject(subject, device=device, perf_test=perf_test, **where)
         elif device is not None:
             raise InputError("--compare predicts nothing", hint="leave out --device")
+        elif perf_test is not None:
+            raise InputError("--compare needs a Python on the target", hint="leave out --perf-test")
         else:
-            result = compare_subjects(
-                subject,
-                compare,
-                on=on,
-                threads=threads,
-                sessions=sessions,
-                affinity=cpus,
-                seed=seed,
-                progress=progress,
-            )
+            result = compare_subjects(subject, compare, seed=seed, **where)
     if out is not None:
         write_result(out, kind, result, seed=seed)
     screen.show(result, tables if compare is None else comparison_tables)

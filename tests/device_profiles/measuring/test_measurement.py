@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from privynet.device_profiles import bench
 from privynet.device_profiles.measuring.measurement import summarise
 from privynet.device_profiles.measuring.sessions import Protocol, SessionResult, run_session
+from privynet.device_profiles.targets import open_target
 from privynet.errors import InputError, PrivynetError
 
 
@@ -105,9 +106,9 @@ def test_a_file_that_is_not_onnx_is_an_input_error(tmp_path: Path, content: byte
     assert "\n" not in str(caught.value)
 
 
-def test_only_the_local_machine_can_be_measured(model: Path) -> None:
-    with pytest.raises(InputError, match="cannot measure on 'ssh://pi@board'; allowed: local"):
-        bench(model, on="ssh://pi@board")
+def test_a_target_of_another_kind_is_an_input_error(model: Path) -> None:
+    with pytest.raises(InputError, match="cannot measure on 'ftp://pi@board'; allowed: local, ssh://"):
+        bench(model, on="ftp://pi@board")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,13 @@ def python(code: str) -> list[str]:
 
 
 def run(code: str, *, silence_seconds: float = 20.0) -> SessionResult:
-    return run_session(python(code), silence_seconds=silence_seconds, on_running=lambda runs, seconds: None)
+    with open_target("local") as target:
+        return run_session(
+            python(code),
+            target=target,
+            silence_seconds=silence_seconds,
+            on_running=lambda runs, seconds: None,
+        )
 
 
 def test_a_process_that_hangs_is_ended(tmp_path: Path) -> None:
