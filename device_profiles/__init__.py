@@ -5,7 +5,7 @@ The shipped catalogue lies in ``catalogue/*.toml``; docs/devices.md explains the
 
 from .costs import graph_costs
 from .latency import LatencyPrediction
-from .measuring import bench
+from .measuring import bench, compare, parse_cpus
 from .metrics import METRICS, Metric, parse_limits
 from .profiles import (
     CATALOGUE,
@@ -28,9 +28,11 @@ __all__ = [
     "aliases",
     "bench",
     "catalogue",
+    "compare",
     "graph_costs",
     "list_profiles",
     "load_profile",
+    "parse_cpus",
     "parse_limits",
     "profile_schema",
     "validate_profile",

@@ -85,9 +85,13 @@ def bench_subject(
     threads: int = 1,
     sessions: int = 3,
     device: str | None = None,
+    affinity: Sequence[int] | None = None,
+    python: str | None = None,
+    perf_test: Path | None = None,
+    accept_new_host_key: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """``privynet.device_profiles.bench`` of an artifact's encoder or an ONNX file.
+    """``privynet.device_profiles.bench`` of an artifact's encoder or an ONNX file, on any target.
 
     With ``device``, the artifact's predicted latency there (``predicted_ms``: value, low, high) and the
     profile's limit stand beside it.
@@ -105,7 +109,17 @@ def bench_subject(
         profile = load_profile(device)
         predicted = predict_latency(read_spec(subject), device)
         limit = profile.limits.get("latency_ms")
-    measured = bench(file, threads=threads, on=on, sessions=sessions, progress=progress)
+    measured = bench(
+        file,
+        threads=threads,
+        on=on,
+        sessions=sessions,
+        affinity=affinity,
+        python=python,
+        perf_test=perf_test,
+        accept_new_host_key=accept_new_host_key,
+        progress=progress,
+    )
     return {
         **measured,
         "predicted_ms": predicted,

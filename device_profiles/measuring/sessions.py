@@ -1,26 +1,36 @@
-"""Runs the measuring agent in a process of its own and reads its lines."""
+"""Runs the measuring agent on a target, in a process of its own, and reads its lines."""
 
 from __future__ import annotations
 
 import json
-import queue
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...errors import InputError, PrivynetError
+from ..targets import Ending, Target
 
 AGENT = Path(__file__).with_name("agent.py")
 RETRY = "nothing was measured; try again"
+MEMORY = "nothing was measured; a system that is out of memory does that"
+KILLED = 9
 # How long a process may take to end after it has closed its output.
 EXIT_SECONDS = 2.0
+
+
+class OtherModel(BaseModel):
+    """The second model of a session that compares two; ``bursts`` are the runs of each in every pair."""
+
+    model_config = ConfigDict(frozen=True)
+
+    load_ms: float
+    first_ms: float
+    latencies_ms: list[float] = Field(min_length=1)
+    model_sha256: str
+    bursts: list[tuple[int, int]] = Field(min_length=1)
 
 
 class SessionResult(BaseModel):
@@ -38,6 +48,11 @@ class SessionResult(BaseModel):
     machine: dict[str, Any]
     before: dict[str, Any]
     after: dict[str, Any]
+    inputs: list[dict[str, Any]] = []
+    waited_share: float | None = None
+    timed_frequencies_khz: list[float] | None = None
+    clock: str = "wall"
+    other: OtherModel | None = None
 
 
 @dataclass(frozen=True)
@@ -50,62 +65,39 @@ class Protocol:
     max_seconds: float = 60.0
 
 
-def agent_command(model: Path, *, threads: int, protocol: Protocol) -> list[str]:
-    """The command of one session. Isolated mode: nothing beside the agent's file can shadow a module."""
+def agent_command(target: Target, model: Path, *, threads: int, protocol: Protocol) -> list[str]:
+    """The command of one session on the target, where the model and the agent then are."""
+    python = target.python  # says what is missing before anything is copied
     return [
-        *(sys.executable, "-I", str(AGENT), "--model", str(model), "--threads", str(threads)),
+        *(*python, target.put(AGENT), "--model", target.put(model), "--threads", str(threads)),
         *("--warmup-seconds", str(protocol.warmup_seconds), "--min-runs", str(protocol.min_runs)),
         *("--min-seconds", str(protocol.min_seconds), "--max-seconds", str(protocol.max_seconds)),
     ]
 
 
 def run_session(
-    command: Sequence[str], *, silence_seconds: float, on_running: Callable[[int, float], None]
+    command: Sequence[str],
+    *,
+    target: Target,
+    silence_seconds: float,
+    on_running: Callable[[int, float], None],
 ) -> SessionResult:
     """Run an agent and give back its result; ``on_running(runs, seconds)`` hears how far it is.
 
     Raises :class:`InputError` for a model the agent cannot time, :class:`PrivynetError` for an agent that
-    fails, dies, says nothing for ``silence_seconds``, or prints what is not its protocol.
+    fails, dies, says nothing for ``silence_seconds``, or prints what is not its protocol, and for a target
+    that is no longer reached.
     """
-    process: subprocess.Popen[bytes] | None = None
-    with tempfile.TemporaryFile() as errors:
+    with target.run(command) as running:
         try:
-            process = subprocess.Popen(
-                list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
-            )
-            for line in _lines(process, silence_seconds):
+            for line in running.lines(silence_seconds):
                 result = _understand(line, on_running)
                 if result is not None:
                     return result
-            raise _death(process, errors)
-        finally:
-            if process is not None:
-                process.kill()
-                process.wait()
-
-
-def _lines(process: subprocess.Popen[bytes], silence_seconds: float) -> Iterator[bytes]:
-    """The lines of a process as they come, until it closes its output or is silent for too long."""
-    assert process.stdout is not None
-    lines: queue.Queue[bytes | None] = queue.Queue()
-    # Daemonic: it ends with the process that it reads from.
-    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-    while True:
-        try:
-            line = lines.get(timeout=silence_seconds)
-        except queue.Empty:
+        except TimeoutError:
             message = f"the measuring process said nothing for {silence_seconds:g} s and was ended"
             raise PrivynetError(message, hint=RETRY) from None
-        if line is None:
-            return
-        yield line
-
-
-def _read(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
-    with stream:
-        for line in stream:
-            lines.put(line)
-    lines.put(None)
+        raise death(running.ending(EXIT_SECONDS))
 
 
 def _understand(line: bytes, on_running: Callable[[int, float], None]) -> SessionResult | None:
@@ -135,13 +127,11 @@ def _understand(line: bytes, on_running: Callable[[int, float], None]) -> Sessio
     return None
 
 
-def _death(process: subprocess.Popen[bytes], errors: IO[bytes]) -> PrivynetError:
-    try:
-        code = process.wait(timeout=EXIT_SECONDS)
-    except subprocess.TimeoutExpired:
+def death(ending: Ending) -> PrivynetError:
+    """What to say of a measuring process that ended without a result."""
+    if ending.code is None:
         return PrivynetError("the measuring process closed its output before its result", hint=RETRY)
-    errors.seek(0)
-    said = errors.read().decode("utf-8", "replace").strip().splitlines()
-    last = f": {said[-1][:200]}" if said else ""
-    how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-    return PrivynetError(f"the measuring process {how} before its result{last}", hint=RETRY)
+    last = f": {ending.said}" if ending.said else ""
+    how = f"was ended by signal {-ending.code}" if ending.code < 0 else f"ended with code {ending.code}"
+    hint = MEMORY if ending.code == -KILLED else RETRY
+    return PrivynetError(f"the measuring process {how} before its result{last}", hint=hint)

@@ -265,6 +265,7 @@ def bench() -> dict[str, Any]:
     return {
         "latency_ms": {"min": 1.1, "median": 1.2, "p90": 1.4, "iqr": 0.1, "n": 900},
         "load_ms": 20.0,
+        "first_ms": 2.0,
         "peak_rss_kb": 60000,
         "machine": {"processor": "Test CPU <3 GHz>", "threads": 2},
         "flags": [{"code": "background-load", "disqualifying": True, "message": "others were busy"}],

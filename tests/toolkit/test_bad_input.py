@@ -127,7 +127,29 @@ CASES: dict[str, tuple[Sequence[str], str]] = {
     "input size out of range": ([*SEARCH, *RANDOM, "--input-size", "4"], "input size 4 is out of range"),
     "timing what is not ONNX": (["bench", "text.onnx"], "cannot be timed"),
     "timing what does not exist": (["bench", "nope.onnx"], "nope.onnx"),
-    "timing elsewhere": (["bench", "text.onnx", "--on", "ssh://pi"], "cannot measure on 'ssh://pi'"),
+    "timing elsewhere": (
+        ["bench", "text.onnx", "--on", "ftp://pi"],
+        "cannot measure on 'ftp://pi'; allowed: local, ssh://USER@HOST[:PORT], adb://SERIAL",
+    ),
+    "timing on what are no CPUs": (["bench", "text.onnx", "--affinity", "big"], "affinity 'big' is no list"),
+    "comparing with what does not exist": (["bench", "text.onnx", "--compare", "nope.onnx"], "nope.onnx"),
+    "predicting a comparison": (
+        ["bench", "text.onnx", "--compare", "text.onnx", "--device", "raspberry-pi-4b"],
+        "--compare predicts nothing",
+    ),
+    "comparing without an agent": (
+        ["bench", "text.onnx", "--compare", "text.onnx", "--perf-test", "text.onnx"],
+        "--compare needs a Python on the target",
+    ),
+    "keeping a measurement where something is": (
+        ["bench", "text.onnx", "--out", "text.onnx"],
+        "text.onnx exists",
+    ),
+    "forcing a measurement over what is not ours": (
+        ["bench", "text.onnx", "--out", "text.onnx", "--force"],
+        "text.onnx is not a JSON object",
+    ),
+    "keeping a measurement of nothing": (["bench", "text.onnx", "--out", "new.json"], "cannot be timed"),
     "predicting a mere file": (
         ["bench", "text.onnx", "--device", "raspberry-pi-4b"],
         "--device needs an artifact, text.onnx is none",

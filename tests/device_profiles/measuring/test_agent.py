@@ -122,3 +122,26 @@ def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     code, events = run_agent(AGENT, tmp_path / "absent.onnx")
     assert code == 1
     assert events[-1]["event"] == "error"
+
+
+@pytest.mark.parametrize("elements", [1 << 21, 1 << 23])
+def test_the_memory_of_the_first_run_is_what_is_alive_at_once(tmp_path: Path, elements: int) -> None:
+    """Two concatenations: before the end all three tensors are alive."""
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, (1, elements))
+    output = helper.make_tensor_value_info("c", TensorProto.FLOAT, (1, elements * 3))
+    nodes = [
+        helper.make_node("Cast", ["image"], ["a"], to=TensorProto.FLOAT),
+        helper.make_node("Concat", ["a", "a"], ["b"], axis=1),
+        helper.make_node("Concat", ["b", "a"], ["c"], axis=1),
+    ]
+    graph = helper.make_graph(nodes, "growing", [image], [output])
+    path = tmp_path / "growing.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    code, events = run_agent(AGENT, path, "--memory")
+    assert code == 0
+    result = events[-1]
+    assert result["inputs_kb"] == elements / 1024
+    assert result["outputs_kb"] == elements * 12 / 1024
+    alive = elements * (4 + 8 + 12) / 1024
+    assert result["peak_growth_kb"] - result["file_growth_kb"] == pytest.approx(alive, abs=1024)
+    assert result["first_ms"] > 0 and result["load_ms"] > 0

@@ -1,0 +1,92 @@
+"""A phone: the real adb client and server, on a port and with a home of their own, and a daemon that answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from .place import Place
+from .temporary_sshd import free_port
+
+DAEMON = Path(__file__).with_name("adb_daemon.py")
+_STARTING_S = 20.0
+
+
+def adb() -> str | None:
+    return shutil.which("adb")
+
+
+class AdbServer:
+    """adb's server; ``environment`` is what leads clients to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.environment = {
+            "ANDROID_ADB_SERVER_PORT": str(free_port()),
+            # no looking for emulators
+            "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",
+            "HOME": str(folder),
+        }
+
+    def __enter__(self) -> AdbServer:
+        self._server = subprocess.Popen(
+            [str(adb()), "nodaemon", "server"],
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.kill()
+        self._server.wait()
+
+    def call(self, *arguments: str) -> str:
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(
+            [str(adb()), *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+        ).stdout
+
+
+class Phone(Place):
+    """The daemon, connected to a server."""
+
+    def __init__(self, folder: Path, server: AdbServer) -> None:
+        super().__init__(folder)
+        self._adb = server
+
+    def __enter__(self) -> Phone:
+        self._daemon = subprocess.Popen(
+            [sys.executable, str(DAEMON)],
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._daemon.stdout is not None
+        self._serial = f"127.0.0.1:{int(self._daemon.stdout.readline())}"
+        self.url = f"adb://{self._serial}"
+        until = time.monotonic() + _STARTING_S
+        while "device" not in self._adb.call("-s", self._serial, "get-state"):
+            self._adb.call("connect", self._serial)
+            assert time.monotonic() < until
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._adb.call("disconnect", self._serial)
+        self._daemon.kill()
+        self._daemon.wait()
+
+    def cut(self) -> None:
+        self._daemon.send_signal(signal.SIGUSR1)
+
+    def limit(self, kind: int, value: int) -> None:
+        psutil.Process(self._daemon.pid).rlimit(kind, (value, value))

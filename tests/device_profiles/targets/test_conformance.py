@@ -1,0 +1,151 @@
+"""What all targets promise, tried on each of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+
+import psutil
+import pytest
+
+from privynet.device_profiles import bench
+from privynet.device_profiles.targets import Target, open_target
+
+from .place import Place
+
+
+def python(target: Target, code: str) -> list[str]:
+    return [*target.python, "-c", code]
+
+
+def ended(process: int) -> bool:
+    """Whether a process is gone, or is within some seconds."""
+    try:
+        psutil.Process(process).wait(timeout=10)
+    except psutil.NoSuchProcess:
+        return True
+    return not psutil.pid_exists(process)
+
+
+def output(target: Target, command: list[str]) -> list[bytes]:
+    with target.run(command) as running:
+        return list(running.lines(30.0))
+
+
+def test_a_model_is_measured(place: Place, model: Path) -> None:
+    result = bench(model, on=place.url, sessions=2, min_seconds=0.2)
+    assert result["on"] == place.url
+    assert 0 < result["latency_ms"]["min"] <= result["latency_ms"]["median"]
+    assert result["latency_ms"]["n"] >= 200
+    assert result["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert result["machine"]["onnxruntime"] and result["peak_rss_kb"] > 1024
+    assert place.left() == [] and place.running() == []
+
+
+def test_a_file_that_is_put_there_has_its_content(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "with space, 'quote' and ünïcode.bin"
+    file.write_bytes(bytes(range(256)) * 5000)
+    digest = "import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest())"
+    with open_target(place.url) as target:
+        path = target.put(file)
+        again = target.put(file)
+        for there in (path, again):
+            (line,) = output(target, [*python(target, digest), there])
+            assert line.decode().strip() == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert target.read(path) == file.read_bytes()
+
+
+def test_an_empty_file_can_be_put_there(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "empty"
+    file.touch()
+    with open_target(place.url) as target:
+        assert target.read(target.put(file)) == b""
+
+
+def test_its_folder_is_private_and_gone_afterwards(place: Place, model: Path) -> None:
+    with open_target(place.url) as target:
+        folder = Path(target.folder)
+        target.put(model)
+        assert folder.is_relative_to(place.temporary)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        (line,) = output(target, python(target, "import os; open('left', 'w'); print(os.getcwd())"))
+        assert Path(line.decode().strip()) == folder
+    assert place.left() == []
+
+
+def test_arguments_arrive_as_they_are(place: Place) -> None:
+    arguments = ["", "a b", "$HOME", "'", '"', "\\", "*", "-x", "ünï", "a;b", "`id`", "%s"]
+    with open_target(place.url) as target:
+        (line,) = output(
+            target, [*python(target, "import json, sys; print(json.dumps(sys.argv[1:]))"), *arguments]
+        )
+    assert json.loads(line) == arguments
+
+
+def test_lines_come_when_they_are_printed(place: Place) -> None:
+    """The second is printed after the first has led to a file."""
+    with open_target(place.url) as target:
+        code = "import os, time\nprint('one', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+        with target.run(python(target, code + "print('two')")) as running:
+            lines = running.lines(30.0)
+            assert next(lines).strip() == b"one"
+            Path(target.folder, "go").touch()
+            assert [line.strip() for line in lines] == [b"two"]
+            assert running.ending(30.0).code == 0
+
+
+def test_a_long_line_and_one_without_an_end_arrive_whole(place: Place) -> None:
+    with open_target(place.url) as target:
+        lines = output(
+            target, python(target, "import sys; sys.stdout.write('x' * 3_000_000 + '\\n' + 'end')")
+        )
+    assert [len(line) for line in lines] == [3_000_000, 3]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import sys; print('no', file=sys.stderr); sys.exit(3)", (3, "no")),
+        ("import sys; sys.exit(254)", (254, "")),
+        ("import os; os.kill(os.getpid(), 15)", (-15, None)),
+        ("import os; os.kill(os.getpid(), 9)", (-9, None)),
+    ],
+)
+def test_how_a_program_ended_is_known(place: Place, code: str, expected: tuple[int, str | None]) -> None:
+    with open_target(place.url) as target, target.run(python(target, code)) as running:
+        assert list(running.lines(30.0)) == []
+        ending = running.ending(30.0)
+    assert ending.code == expected[0]
+    assert expected[1] is None or ending.said == expected[1]
+
+
+def test_much_on_stderr_does_not_stop_it(place: Place) -> None:
+    code = "import sys; sys.stderr.write('noise\\n' * 1_000_000 + 'last\\n'); print('done')"
+    with open_target(place.url) as target, target.run(python(target, code)) as running:
+        assert [line.strip() for line in running.lines(60.0)] == [b"done"]
+        assert running.ending(30.0).said == "last"
+
+
+def test_silence_is_noticed_and_the_program_ended(place: Place) -> None:
+    code = (
+        "import os, time; open('pid', 'w').write(str(os.getpid())); print('up', flush=True); time.sleep(600)"
+    )
+    with open_target(place.url) as target:
+        with target.run(python(target, code)) as running, pytest.raises(TimeoutError):
+            for _ in running.lines(1.0):
+                process = int(target.read(f"{target.folder}/pid"))
+        assert ended(process)
+
+
+def test_its_python_can_run_the_agent(place: Place) -> None:
+    with open_target(place.url) as target:
+        (line,) = output(target, python(target, "import onnxruntime, numpy; print('yes')"))
+    assert line.strip() == b"yes"
+
+
+def test_it_tells_how_much_room_it_has(place: Place) -> None:
+    with open_target(place.url) as target:
+        free = target.free_bytes()
+    assert free is not None and free > 0
