@@ -41,17 +41,24 @@ def graph_costs(path: Path) -> Costs:
     """
     import onnx
 
+    return model_costs(onnx.load(path), name=path.name)
+
+
+def model_costs(model: onnx.ModelProto, *, name: str = "the model") -> Costs:
+    """:func:`graph_costs` of a model in memory; ``name`` is what errors call it."""
+    import onnx
+
     from ...encoders import Costs, fuse
     from .operations import operations_of
 
-    model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     graph = model.graph
     tensors = _tensors(graph)
     for node in graph.node:
-        for name in node.output:
-            if name and name not in tensors:
+        for made in node.output:
+            if made and made not in tensors:
                 raise PrivynetError(
-                    f"the shape of {name} in {path.name} is not known", hint="export it with static shapes"
+                    f"the shape of {made} in {name} is not known", hint="export it with static shapes"
                 )
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     kernels = fuse(operations_of(graph, shapes), shapes, [output.name for output in graph.output])

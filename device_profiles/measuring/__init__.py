@@ -3,6 +3,16 @@
 from .affinity import parse_cpus
 from .comparison import Ratio, compare
 from .measurement import bench
-from .sessions import Protocol, SessionResult, run_session
+from .sessions import PackResult, Protocol, SessionResult, run_pack, run_session
 
-__all__ = ["Protocol", "Ratio", "SessionResult", "bench", "compare", "parse_cpus", "run_session"]
+__all__ = [
+    "PackResult",
+    "Protocol",
+    "Ratio",
+    "SessionResult",
+    "bench",
+    "compare",
+    "parse_cpus",
+    "run_pack",
+    "run_session",
+]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -55,6 +55,15 @@ class SessionResult(BaseModel):
     other: OtherModel | None = None
 
 
+class PackResult(BaseModel):
+    """What the agent reports of a pack of models: the median time of those that it came to, by name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    medians_ms: dict[str, float]
+    machine: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How one session measures; the defaults are the protocol of docs/devices.md."""
@@ -88,10 +97,44 @@ def run_session(
     fails, dies, says nothing for ``silence_seconds``, or prints what is not its protocol, and for a target
     that is no longer reached.
     """
+    return _run(command, SessionResult, target, silence_seconds, on_running)
+
+
+def run_pack(
+    pack: Path,
+    *,
+    threads: int,
+    seconds: float,
+    target: Target,
+    silence_seconds: float,
+    on_running: Callable[[int, float], None],
+) -> PackResult:
+    """Time the models of a zip archive on the target for ``seconds`` in all.
+
+    Raises as :func:`run_session` does.
+    """
+    python = target.python  # says what is missing before anything is copied
+    command = [
+        *(*python, target.put(AGENT), "--pack", target.put(pack), "--threads", str(threads)),
+        *("--pack-seconds", str(seconds)),
+    ]
+    return _run(command, PackResult, target, silence_seconds, on_running)
+
+
+Result = TypeVar("Result", bound=BaseModel)
+
+
+def _run(
+    command: Sequence[str],
+    reported: type[Result],
+    target: Target,
+    silence_seconds: float,
+    on_running: Callable[[int, float], None],
+) -> Result:
     with target.run(command) as running:
         try:
             for line in running.lines(silence_seconds):
-                result = _understand(line, on_running)
+                result = _understand(line, reported, on_running)
                 if result is not None:
                     return result
         except TimeoutError:
@@ -100,12 +143,14 @@ def run_session(
         raise death(running.ending(EXIT_SECONDS))
 
 
-def _understand(line: bytes, on_running: Callable[[int, float], None]) -> SessionResult | None:
+def _understand(
+    line: bytes, reported: type[Result], on_running: Callable[[int, float], None]
+) -> Result | None:
     try:
         event = json.loads(line)
         kind = event.pop("event")
         if kind == "result":
-            return SessionResult.model_validate(event)
+            return reported.model_validate(event)
         if kind == "running":
             on_running(int(event["runs"]), float(event["seconds"]))
         elif kind == "error":
@@ -118,6 +163,8 @@ def _understand(line: bytes, on_running: Callable[[int, float], None]) -> Sessio
             f"the measuring process printed what is not its protocol: {text!r}",
             hint=RETRY,
         ) from error
+    if kind == "error" and fault == "usage":
+        raise InputError(message, hint="ask for what there is")
     if kind == "error" and fault == "model":
         raise InputError(
             f"the model cannot be timed: {message}", hint="give an ONNX file whose inputs have static shapes"
