@@ -9,13 +9,13 @@ graph's constants in float32, bytes / 1024, normalisation folded into the convol
 from __future__ import annotations
 
 import math
-from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import fx, nn
 
+from .liveness import elements, is_view, peak_bytes, tensor_bytes
 from .operators import Kind, kind_of, module_of
 from .shapes import gives_tensor
 from .tracing import trace
@@ -60,8 +60,8 @@ def graph_costs(graph_module: fx.GraphModule) -> Costs:
     return Costs(
         macs=sum(kernel.macs for kernel in kernels),
         weights_kb=weight_bytes / 1024,
-        peak_ram_kb=_peak_bytes(graph_module.graph) / 1024,
-        payload_bytes=_bytes(output),
+        peak_ram_kb=peak_bytes(graph_module.graph) / 1024,
+        payload_bytes=tensor_bytes(output),
         kernels=kernels,
     )
 
@@ -80,14 +80,6 @@ def _constants(node: fx.Node) -> list[torch.Tensor]:
     return []
 
 
-def _elements(node: fx.Node) -> int:
-    return math.prod(node.meta["shape"]) if gives_tensor(node) else 0
-
-
-def _bytes(node: fx.Node) -> int:
-    return _elements(node) * torch.empty((), dtype=node.meta.get("dtype", torch.float32)).element_size()
-
-
 def _kernel(node: fx.Node) -> Kernel | None:
     kind = kind_of(node)
     if not gives_tensor(node) or kind in (Kind.INPUT, Kind.OUTPUT, Kind.PAD) or node.op == "get_attr":
@@ -95,8 +87,8 @@ def _kernel(node: fx.Node) -> Kernel | None:
     source = node.all_input_nodes[0] if node.all_input_nodes else None
     if kind is Kind.ACTIVATION and source is not None and _is_fused(source):
         return None
-    inputs = sum(_elements(argument) for argument in node.all_input_nodes)
-    outputs = _elements(node)
+    inputs = sum(elements(argument) for argument in node.all_input_nodes)
+    outputs = elements(node)
     weights = sum(tensor.numel() for tensor in _constants(node))
     if kind is Kind.CONVOLUTION:
         convolution = module_of(node)
@@ -110,7 +102,7 @@ def _kernel(node: fx.Node) -> Kernel | None:
     if kind is Kind.POOL:
         return Kernel("pool", 0, weights, inputs, outputs)
     if kind in (Kind.LAYOUT, Kind.CONCATENATE):
-        return Kernel("move", 0, 0, inputs, outputs) if not _is_view(node) else None
+        return Kernel("move", 0, 0, inputs, outputs) if not is_view(node) else None
     return Kernel("elementwise", 0, weights, inputs, outputs)
 
 
@@ -131,49 +123,3 @@ def _convolution_kind(convolution: nn.Conv2d) -> KernelKind:
 def _is_fused(source: fx.Node) -> bool:
     """Whether an activation that reads ``source`` is part of its kernel."""
     return kind_of(source) in (Kind.CONVOLUTION, Kind.COMBINE, Kind.LINEAR) and len(source.users) == 1
-
-
-def _is_view(node: fx.Node) -> bool:
-    """Whether a layout operation only re-reads its input's memory."""
-    return kind_of(node) is Kind.LAYOUT and node.target in (
-        "view",
-        "reshape",
-        "flatten",
-        torch.flatten,
-        torch.reshape,
-    )
-
-
-def _shares_memory(node: fx.Node, held: Container[fx.Node], dying: set[fx.Node]) -> fx.Node | None:
-    """The input, of those ``held``, whose memory also holds the output: a view's, or elementwise work's that
-    dies here."""
-    kind = kind_of(node)
-    if kind is Kind.PAD or _is_view(node):
-        source = node.all_input_nodes[0]
-        return source if source in held else None
-    if kind in (Kind.ACTIVATION, Kind.COMBINE, Kind.NORMALISATION):
-        for source in node.all_input_nodes:
-            if source in dying and _bytes(source) == _bytes(node):
-                return source
-    return None
-
-
-def _peak_bytes(graph: fx.Graph) -> int:
-    """Liveness over the graph in its order; padding is done inside the convolution that reads it."""
-    order = {node: position for position, node in enumerate(graph.nodes)}
-    last_use = {node: max((order[user] for user in node.users), default=order[node]) for node in order}
-    holder: dict[fx.Node, fx.Node] = {}
-    until: dict[fx.Node, int] = {}
-    peak = 0
-    for node, position in order.items():
-        if not gives_tensor(node) or node.op in ("get_attr", "output"):
-            continue
-        dying = {
-            source for source in node.all_input_nodes if source in holder and last_use[source] == position
-        }
-        shared = _shares_memory(node, holder, dying)
-        holder[node] = node if shared is None else holder[shared]
-        until[holder[node]] = max(until.get(holder[node], 0), last_use[node])
-        peak = max(peak, sum(_bytes(tensor) for tensor in until))
-        until = {tensor: last for tensor, last in until.items() if last > position}
-    return peak

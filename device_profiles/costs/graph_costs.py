@@ -9,19 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import PrivynetError
+from .liveness import Tensor, peak_bytes
 
 if TYPE_CHECKING:
     import onnx
-
-_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-"""Only re-read their input's memory."""
-_IN_PLACE = frozenset(
-    {
-        *("Relu", "LeakyRelu", "PRelu", "Elu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"),
-        *("Gelu", "Mish", "Softplus", "Erf", "Add", "Sub", "Mul", "Div", "BatchNormalization"),
-    }
-)
-"""Write over an input of the same size that nobody needs any more."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +23,6 @@ class GraphCosts:
     weights_kb: float
     peak_ram_kb: float
     payload_bytes: int
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    shape: tuple[int, ...]
-    bytes: int
 
 
 def graph_costs(path: Path) -> GraphCosts:
@@ -61,12 +46,12 @@ def graph_costs(path: Path) -> GraphCosts:
     return GraphCosts(
         macs=sum(_macs(node, tensors) for node in graph.node),
         weights_kb=sum(tensors[weight.name].bytes for weight in graph.initializer) / 1024,
-        peak_ram_kb=_peak_bytes(graph, tensors) / 1024,
+        peak_ram_kb=peak_bytes(graph, tensors) / 1024,
         payload_bytes=tensors[graph.output[0].name].bytes,
     )
 
 
-def _tensors(graph: onnx.GraphProto) -> dict[str, _Tensor]:
+def _tensors(graph: onnx.GraphProto) -> dict[str, Tensor]:
     """All tensors whose shape is known, weights among them."""
     found = {weight.name: _tensor(weight.dims, weight.data_type) for weight in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -77,14 +62,14 @@ def _tensors(graph: onnx.GraphProto) -> dict[str, _Tensor]:
     return found
 
 
-def _tensor(shape: Iterator[int] | list[int], data_type: int) -> _Tensor:
+def _tensor(shape: Iterator[int] | list[int], data_type: int) -> Tensor:
     import onnx
 
     sizes = tuple(shape)
-    return _Tensor(sizes, math.prod(sizes) * onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+    return Tensor(sizes, math.prod(sizes) * onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
-def _macs(node: onnx.NodeProto, tensors: Mapping[str, _Tensor]) -> int:
+def _macs(node: onnx.NodeProto, tensors: Mapping[str, Tensor]) -> int:
     if node.op_type == "Conv":
         # (outputs, inputs of a group, window)
         return math.prod(tensors[node.output[0]].shape) * math.prod(tensors[node.input[1]].shape[1:])
@@ -93,42 +78,3 @@ def _macs(node: onnx.NodeProto, tensors: Mapping[str, _Tensor]) -> int:
         inner = tensors[node.input[0]].shape[-2 if turned else -1]
         return math.prod(tensors[node.output[0]].shape) * inner
     return 0
-
-
-def _peak_bytes(graph: onnx.GraphProto, tensors: Mapping[str, _Tensor]) -> int:
-    """By liveness; a buffer is named by the tensor that it was made for."""
-    weights = {weight.name for weight in graph.initializer}
-    end = len(graph.node)
-    last_use = {name: place for place, node in enumerate(graph.node) for name in node.input}
-    last_use |= {output.name: end for output in graph.output}
-    inputs = [value.name for value in graph.input if value.name not in weights]
-    holder = {name: name for name in inputs}
-    until = {name: last_use.get(name, 0) for name in inputs}
-    peak = sum(tensors[name].bytes for name in until)
-    for place, node in enumerate(graph.node):
-        for name in (name for name in node.output if name):
-            shared = _shared(node, name, place, tensors, holder, last_use)
-            holder[name] = name if shared is None else holder[shared]
-            until[holder[name]] = max(until.get(holder[name], 0), last_use.get(name, place))
-        peak = max(peak, sum(tensors[name].bytes for name in until))
-        until = {name: last for name, last in until.items() if last > place}
-    return peak
-
-
-def _shared(
-    node: onnx.NodeProto,
-    output: str,
-    place: int,
-    tensors: Mapping[str, _Tensor],
-    holder: Mapping[str, str],
-    last_use: Mapping[str, int],
-) -> str | None:
-    """The input whose memory also holds the output."""
-    inputs: list[str] = list(node.input)
-    if node.op_type in _VIEWS:
-        return inputs[0] if inputs[0] in holder else None
-    if node.op_type in _IN_PLACE:
-        for name in inputs:
-            if name in holder and last_use[name] == place and tensors[name].bytes == tensors[output].bytes:
-                return name
-    return None
