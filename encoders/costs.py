@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import fx, nn
 
-from .liveness import elements, is_view, peak_bytes, tensor_bytes
+from .liveness import elements, graph_peak_bytes, is_view, tensor_bytes
 from .operators import Kind, kind_of, module_of
 from .shapes import gives_tensor
 from .tracing import trace
@@ -60,7 +60,7 @@ def graph_costs(graph_module: fx.GraphModule) -> Costs:
     return Costs(
         macs=sum(kernel.macs for kernel in kernels),
         weights_kb=weight_bytes / 1024,
-        peak_ram_kb=peak_bytes(graph_module.graph) / 1024,
+        peak_ram_kb=graph_peak_bytes(graph_module.graph) / 1024,
         payload_bytes=tensor_bytes(output),
         kernels=kernels,
     )

@@ -1,15 +1,22 @@
-"""How much memory the activations of a network take at once, by liveness over its graph."""
+"""How much memory the activations of a traced network take at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+import operator
 
 import torch
-from torch import fx
+from torch import fx, nn
+from torch.nn import functional as F
 
-from .operators import Kind, kind_of
+from .buffers import Activation, Role, Step, peak_bytes
+from .operators import Kind, kind_of, module_of
 from .shapes import gives_tensor
+
+_WITH_ITS_INPUT = (nn.SiLU, nn.GELU, nn.LogSigmoid, F.silu, F.gelu)
+"""Activations that read their input until their output is whole."""
+_WITH_A_FACTOR = (nn.Hardswish, nn.Mish, F.hardswish, F.mish)
+"""Those that have a factor of the same size beside it."""
 
 
 def elements(node: fx.Node) -> int:
@@ -17,50 +24,66 @@ def elements(node: fx.Node) -> int:
 
 
 def tensor_bytes(node: fx.Node) -> int:
-    return elements(node) * torch.empty((), dtype=node.meta.get("dtype", torch.float32)).element_size()
+    return elements(node) * _element_bytes(node)
+
+
+def _element_bytes(node: fx.Node) -> int:
+    return torch.empty((), dtype=node.meta.get("dtype", torch.float32)).element_size()
 
 
 def is_view(node: fx.Node) -> bool:
     """Whether a layout operation only re-reads its input's memory."""
-    return kind_of(node) is Kind.LAYOUT and node.target in (
-        "view",
-        "reshape",
-        "flatten",
-        torch.flatten,
-        torch.reshape,
+    if node.op == "call_module":
+        return isinstance(module_of(node), nn.Flatten)
+    return node.target in (
+        *("view", "reshape", "flatten", "squeeze", "unsqueeze"),
+        *(torch.flatten, torch.reshape, torch.unsqueeze, torch.squeeze),
     )
 
 
-def _shares_memory(node: fx.Node, held: Container[fx.Node], dying: set[fx.Node]) -> fx.Node | None:
-    """The input, of those ``held``, whose memory also holds the output: a view's, or elementwise work's that
-    dies here."""
+def graph_peak_bytes(graph: fx.Graph) -> int:
+    """The most bytes that the activations of a canonical graph take at once, in the order of its nodes."""
+    nodes = [node for node in graph.nodes if gives_tensor(node) and node.op not in ("get_attr", "output")]
+    output = next(node for node in graph.nodes if node.op == "output")
+    return peak_bytes(
+        [_activation(node) for node in nodes if node.op == "placeholder"],
+        [_step(node) for node in nodes if node.op != "placeholder"],
+        {node.name for node in output.all_input_nodes},
+    )
+
+
+def _activation(node: fx.Node) -> Activation:
+    return Activation(node.name, tuple(node.meta["shape"]), _element_bytes(node))
+
+
+def _step(node: fx.Node) -> Step:
+    reads = tuple(name for source in node.all_input_nodes for name in _tensors_of(source))
+    scratch = tensor_bytes(node) if _operation(node) in _WITH_A_FACTOR else 0
+    return Step(reads, (_activation(node),), _role(node), scratch_bytes=scratch)
+
+
+def _role(node: fx.Node) -> Role:
     kind = kind_of(node)
-    if kind is Kind.PAD or is_view(node):
-        source = node.all_input_nodes[0]
-        return source if source in held else None
-    if kind in (Kind.ACTIVATION, Kind.COMBINE, Kind.NORMALISATION):
-        for source in node.all_input_nodes:
-            if source in dying and tensor_bytes(source) == tensor_bytes(node):
-                return source
-    return None
+    if kind is Kind.CONVOLUTION:
+        return Role.CONVOLUTION
+    if kind is Kind.LINEAR:
+        return Role.PRODUCT
+    # Padding is done inside the convolution that reads it.
+    if kind is Kind.PAD or (kind is Kind.LAYOUT and is_view(node)):
+        return Role.VIEW
+    if kind is Kind.ACTIVATION and _operation(node) not in (*_WITH_ITS_INPUT, *_WITH_A_FACTOR):
+        return Role.IN_PLACE
+    if node.target in (operator.add, torch.add, "add") and len(node.all_input_nodes) == 2:
+        return Role.ADDITION
+    return Role.OTHER
 
 
-def peak_bytes(graph: fx.Graph) -> int:
-    """Liveness over the graph in its order; padding is done inside the convolution that reads it."""
-    order = {node: position for position, node in enumerate(graph.nodes)}
-    last_use = {node: max((order[user] for user in node.users), default=order[node]) for node in order}
-    holder: dict[fx.Node, fx.Node] = {}
-    until: dict[fx.Node, int] = {}
-    peak = 0
-    for node, position in order.items():
-        if not gives_tensor(node) or node.op in ("get_attr", "output"):
-            continue
-        dying = {
-            source for source in node.all_input_nodes if source in holder and last_use[source] == position
-        }
-        shared = _shares_memory(node, holder, dying)
-        holder[node] = node if shared is None else holder[shared]
-        until[holder[node]] = max(until.get(holder[node], 0), last_use[node])
-        peak = max(peak, sum(tensor_bytes(tensor) for tensor in until))
-        until = {tensor: last for tensor, last in until.items() if last > position}
-    return peak
+def _operation(node: fx.Node) -> object:
+    return type(module_of(node)) if node.op == "call_module" else node.target
+
+
+def _tensors_of(source: fx.Node) -> tuple[str, ...]:
+    """A tensor's name; those of the inputs of what only names parts of them."""
+    if gives_tensor(source):
+        return (source.name,)
+    return tuple(name for before in source.all_input_nodes for name in _tensors_of(before))
