@@ -8,9 +8,8 @@ graph's constants in float32, bytes / 1024, normalisation folded into the convol
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Container
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,8 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from .kernels import Convolution, Kernel, Operation, Work, fuse
-from .operators import Kind, kind_of, module_of
+from .liveness import elements, graph_peak_bytes, is_view, tensor_bytes
+from .operators import Kind, constants_of, kind_of, module_of
 from .shapes import gives_tensor
 from .tracing import trace
 
@@ -56,8 +56,8 @@ def graph_costs(graph_module: fx.GraphModule) -> Costs:
     return Costs(
         macs=sum(kernel.macs for kernel in kernels),
         weights_kb=weight_bytes / 1024,
-        peak_ram_kb=_peak_bytes(graph) / 1024,
-        payload_bytes=_bytes(output),
+        peak_ram_kb=graph_peak_bytes(graph) / 1024,
+        payload_bytes=tensor_bytes(output),
         kernels=kernels,
     )
 
@@ -80,34 +80,28 @@ def _constants(node: fx.Node) -> list[torch.Tensor]:
     return []
 
 
-def _elements(node: fx.Node) -> int:
-    return math.prod(node.meta["shape"]) if gives_tensor(node) else 0
-
-
-def _bytes(node: fx.Node) -> int:
-    return _elements(node) * torch.empty((), dtype=node.meta.get("dtype", torch.float32)).element_size()
-
-
 def operations_of(graph: fx.Graph) -> list[Operation]:
     """A canonical graph as operations; a tensor has its node's name."""
-    return [operation for node in graph.nodes if (operation := _operation(node)) is not None]
+    constants = constants_of(graph)
+    found = []
+    for node in graph.nodes:
+        sources = [source for source in node.all_input_nodes if source not in constants]
+        if sources and node.op != "output" and not _takes_a_part(node):
+            found.append(_operation(node, sources))
+    return found
 
 
-def _operation(node: fx.Node) -> Operation | None:
+def _operation(node: fx.Node, sources: Sequence[fx.Node]) -> Operation:
     kind = kind_of(node)
-    if kind in (Kind.INPUT, Kind.OUTPUT) or node.op == "get_attr" or _takes_a_part(node):
-        return None
     outputs = [node] if gives_tensor(node) else [user for user in node.users if _takes_a_part(user)]
-    inputs = tuple(source.name for source in node.all_input_nodes if _is_data(source))
-    if not outputs or not inputs:
-        return None
+    inputs = tuple(source.name for source in sources)
     names = tuple(one.name for one in outputs)
     weights = sum(tensor.numel() for tensor in _constants(node))
     if kind is Kind.CONVOLUTION:
         convolution = _convolution(node)
         return Operation(Work.CONVOLUTION, inputs, names, weights, convolution=convolution)
-    macs = _elements(node) * node.all_input_nodes[0].meta["shape"][-1] if kind is Kind.LINEAR else 0
-    return Operation(_work(node, kind), inputs, names, weights, macs, curved=_is_curved(node, kind))
+    macs = elements(node) * node.all_input_nodes[0].meta["shape"][-1] if kind is Kind.LINEAR else 0
+    return Operation(_work(node, kind, sources), inputs, names, weights, macs, curved=_is_curved(node, kind))
 
 
 def _convolution(node: fx.Node) -> Convolution:
@@ -125,10 +119,10 @@ def _convolution(node: fx.Node) -> Convolution:
     )
 
 
-def _work(node: fx.Node, kind: Kind) -> Work:
+def _work(node: fx.Node, kind: Kind, sources: Sequence[fx.Node]) -> Work:
     if kind is Kind.LINEAR:
         return Work.LINEAR
-    if kind is Kind.PAD or _is_view(node):
+    if kind is Kind.PAD or is_view(node):
         return Work.VIEW
     if kind in (Kind.LAYOUT, Kind.CONCATENATE):
         return Work.CONCATENATION if kind is Kind.CONCATENATE else Work.MOVE
@@ -136,15 +130,9 @@ def _work(node: fx.Node, kind: Kind) -> Work:
         return Work.MEAN if node.meta["shape"][2:] == (1, 1) else Work.POOL
     if kind is Kind.ACTIVATION:
         return Work.ELEMENTWISE if _is_gated(node) else Work.FUSABLE_ACTIVATION
-    sources = [source for source in node.all_input_nodes if _is_data(source)]
     adds = node.target in (operator.add, torch.add, "add")
     alike = len(sources) > 1 and len({source.meta["shape"] for source in sources}) == 1
     return Work.ADDITION if kind is Kind.COMBINE and adds and alike else Work.ELEMENTWISE
-
-
-def _is_data(node: fx.Node) -> bool:
-    """Whether a node's value comes from the image, not from weights."""
-    return node.op != "get_attr"
 
 
 def _takes_a_part(node: fx.Node) -> bool:
@@ -166,50 +154,3 @@ def _is_gated(node: fx.Node) -> bool:
     if node.op == "call_module":
         return isinstance(module_of(node), nn.SiLU | nn.GELU | nn.Mish)
     return node.target in (F.silu, F.gelu, F.mish)
-
-
-def _is_view(node: fx.Node) -> bool:
-    """Whether a layout operation only re-reads its input's memory."""
-    return kind_of(node) is Kind.LAYOUT and node.target in (
-        "view",
-        "reshape",
-        "flatten",
-        "contiguous",
-        torch.flatten,
-        torch.reshape,
-    )
-
-
-def _shares_memory(node: fx.Node, held: Container[fx.Node], dying: set[fx.Node]) -> fx.Node | None:
-    """The input, of those ``held``, whose memory also holds the output: a view's, or elementwise work's that
-    dies here."""
-    kind = kind_of(node)
-    if kind is Kind.PAD or _is_view(node):
-        source = node.all_input_nodes[0]
-        return source if source in held else None
-    if kind in (Kind.ACTIVATION, Kind.COMBINE, Kind.NORMALISATION):
-        for source in node.all_input_nodes:
-            if source in dying and _bytes(source) == _bytes(node):
-                return source
-    return None
-
-
-def _peak_bytes(graph: fx.Graph) -> int:
-    """Liveness over the graph in its order; padding is done inside the convolution that reads it."""
-    order = {node: position for position, node in enumerate(graph.nodes)}
-    last_use = {node: max((order[user] for user in node.users), default=order[node]) for node in order}
-    holder: dict[fx.Node, fx.Node] = {}
-    until: dict[fx.Node, int] = {}
-    peak = 0
-    for node, position in order.items():
-        if not gives_tensor(node) or node.op in ("get_attr", "output"):
-            continue
-        dying = {
-            source for source in node.all_input_nodes if source in holder and last_use[source] == position
-        }
-        shared = _shares_memory(node, holder, dying)
-        holder[node] = node if shared is None else holder[shared]
-        until[holder[node]] = max(until.get(holder[node], 0), last_use[node])
-        peak = max(peak, sum(_bytes(tensor) for tensor in until))
-        until = {tensor: last for tensor, last in until.items() if last > position}
-    return peak

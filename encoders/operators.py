@@ -165,6 +165,16 @@ def kind_of(node: fx.Node) -> Kind:
     return Kind.OTHER
 
 
+def constants_of(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes whose values come from weights alone: a runtime computes them once."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        inputs = node.all_input_nodes
+        if node.op == "get_attr" or (inputs and node.op != "output" and found.issuperset(inputs)):
+            found.add(node)
+    return found
+
+
 def module_of(node: fx.Node) -> nn.Module:
     """The module that a ``call_module`` node calls."""
     owner = node.graph.owning_module

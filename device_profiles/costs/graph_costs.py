@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,22 +13,7 @@ if TYPE_CHECKING:
     import onnx
 
     from ...encoders import Costs
-
-_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-"""Only re-read their input's memory."""
-_IN_PLACE = frozenset(
-    {
-        *("Relu", "LeakyRelu", "PRelu", "Elu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"),
-        *("Gelu", "Mish", "Softplus", "Erf", "Add", "Sub", "Mul", "Div", "BatchNormalization"),
-    }
-)
-"""Write over an input of the same size that nobody needs any more."""
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    shape: tuple[int, ...]
-    bytes: int
+    from .liveness import Tensor
 
 
 def graph_costs(path: Path) -> Costs:
@@ -49,6 +33,7 @@ def model_costs(model: onnx.ModelProto, *, name: str = "the model") -> Costs:
     import onnx
 
     from ...encoders import Costs, fuse
+    from .liveness import peak_bytes
     from .operations import operations_of
 
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
@@ -65,13 +50,13 @@ def model_costs(model: onnx.ModelProto, *, name: str = "the model") -> Costs:
     return Costs(
         macs=sum(kernel.macs for kernel in kernels),
         weights_kb=sum(tensors[weight.name].bytes for weight in graph.initializer) / 1024,
-        peak_ram_kb=_peak_bytes(graph, tensors) / 1024,
+        peak_ram_kb=peak_bytes(graph, tensors) / 1024,
         payload_bytes=tensors[graph.output[0].name].bytes,
         kernels=kernels,
     )
 
 
-def _tensors(graph: onnx.GraphProto) -> dict[str, _Tensor]:
+def _tensors(graph: onnx.GraphProto) -> dict[str, Tensor]:
     """All tensors whose shape is known, weights among them."""
     found = {weight.name: _tensor(weight.dims, weight.data_type) for weight in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -82,47 +67,10 @@ def _tensors(graph: onnx.GraphProto) -> dict[str, _Tensor]:
     return found
 
 
-def _tensor(shape: Iterator[int] | list[int], data_type: int) -> _Tensor:
+def _tensor(shape: Iterator[int] | list[int], data_type: int) -> Tensor:
     import onnx
 
+    from .liveness import Tensor
+
     sizes = tuple(shape)
-    return _Tensor(sizes, math.prod(sizes) * onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
-
-
-def _peak_bytes(graph: onnx.GraphProto, tensors: Mapping[str, _Tensor]) -> int:
-    """By liveness; a buffer is named by the tensor that it was made for."""
-    weights = {weight.name for weight in graph.initializer}
-    end = len(graph.node)
-    last_use = {name: place for place, node in enumerate(graph.node) for name in node.input}
-    last_use |= {output.name: end for output in graph.output}
-    inputs = [value.name for value in graph.input if value.name not in weights]
-    holder = {name: name for name in inputs}
-    until = {name: last_use.get(name, 0) for name in inputs}
-    peak = sum(tensors[name].bytes for name in until)
-    for place, node in enumerate(graph.node):
-        for name in (name for name in node.output if name):
-            shared = _shared(node, name, place, tensors, holder, last_use)
-            holder[name] = name if shared is None else holder[shared]
-            until[holder[name]] = max(until.get(holder[name], 0), last_use.get(name, place))
-        peak = max(peak, sum(tensors[name].bytes for name in until))
-        until = {name: last for name, last in until.items() if last > place}
-    return peak
-
-
-def _shared(
-    node: onnx.NodeProto,
-    output: str,
-    place: int,
-    tensors: Mapping[str, _Tensor],
-    holder: Mapping[str, str],
-    last_use: Mapping[str, int],
-) -> str | None:
-    """The input whose memory also holds the output."""
-    inputs: list[str] = list(node.input)
-    if node.op_type in _VIEWS:
-        return inputs[0] if inputs[0] in holder else None
-    if node.op_type in _IN_PLACE:
-        for name in inputs:
-            if name in holder and last_use[name] == place and tensors[name].bytes == tensors[output].bytes:
-                return name
-    return None
+    return Tensor(sizes, math.prod(sizes) * onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)

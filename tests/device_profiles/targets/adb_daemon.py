@@ -8,6 +8,7 @@ cable does. Speaks the transport protocol of AOSP's ``adb/protocol.txt`` over TC
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -52,10 +53,8 @@ class Transport:
             stream.closed()
 
     def abort(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
     def forget(self, number: int) -> None:
         self._streams.pop(number, None)
@@ -172,10 +171,8 @@ class Shell(Stream):
                 return
             packet, self._buffer = self._buffer[5 : 5 + length], self._buffer[5 + length :]
             if kind == STDIN:
-                try:
+                with contextlib.suppress(OSError):
                     self._process.stdin.write(packet)
-                except OSError:
-                    pass
             elif kind == CLOSE_STDIN:
                 self._process.stdin.close()
 

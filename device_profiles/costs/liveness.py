@@ -1,0 +1,103 @@
+"""How much memory the activations of an ONNX graph take at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+    from ...encoders.buffers import Activation, Step
+
+_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
+"""Only re-read their input's memory."""
+_IN_PLACE = frozenset(
+    {
+        *("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Clip", "Sigmoid", "HardSigmoid", "Tanh", "Softplus"),
+        *("Softsign", "Cast"),
+    }
+)
+"""Write over an input of the same size that nobody needs any more."""
+_WITH_A_FACTOR = frozenset({"HardSwish", "Mish"})
+"""Have a factor of their input's size beside it."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    shape: tuple[int, ...]
+    bytes: int
+
+
+def peak_bytes(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> int:
+    """The most bytes that activations take at once, in the file's order of nodes."""
+    from ...encoders import buffers
+
+    weights = {weight.name for weight in graph.initializer}
+    inputs = [_activation(value.name, tensors) for value in graph.input if value.name not in weights]
+    return buffers.peak_bytes(inputs, _steps(graph, tensors), {output.name for output in graph.output})
+
+
+def _steps(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> list[Step]:
+    from ...encoders.buffers import Role, Step
+
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    weights = {weight.name for weight in graph.initializer}
+    steps = []
+    for node in graph.node:
+        after = readers.get(node.output[0], [])
+        # A constant is a weight, and x * sigmoid(x) one kernel.
+        if node.op_type == "Constant" or _is_gate_of_its_input(node, after):
+            continue
+        made = tuple(_activation(name, tensors) for name in node.output if name)
+        steps.append(
+            Step(
+                tuple(node.input),
+                made,
+                Role[_role(node, after, makers, weights)],
+                scratch_bytes=made[0].bytes if node.op_type in _WITH_A_FACTOR else 0,
+            )
+        )
+    return steps
+
+
+def _activation(name: str, tensors: Mapping[str, Tensor]) -> Activation:
+    from ...encoders.buffers import Activation
+
+    tensor = tensors[name]
+    return Activation(name, tensor.shape, tensor.bytes // max(1, math.prod(tensor.shape)))
+
+
+def _is_gate_of_its_input(node: onnx.NodeProto, readers: list[onnx.NodeProto]) -> bool:
+    return (
+        node.op_type == "Sigmoid"
+        and len(readers) == 1
+        and readers[0].op_type == "Mul"
+        and node.input[0] in readers[0].input
+    )
+
+
+def _role(
+    node: onnx.NodeProto, readers: list[onnx.NodeProto], makers: Mapping[str, str], weights: set[str]
+) -> str:
+    kind = node.op_type
+    if kind == "Conv":
+        return "CONVOLUTION"
+    if kind in ("Gemm", "MatMul"):
+        return "PRODUCT"
+    # Padding is done inside the convolutions that read it.
+    if kind in _VIEWS or (kind == "Pad" and all(reader.op_type == "Conv" for reader in readers)):
+        return "VIEW"
+    # A bias is added by the matrix product before it.
+    is_bias = kind == "Add" and node.input[1] in weights and makers.get(node.input[0]) == "MatMul"
+    if kind in _IN_PLACE or is_bias:
+        return "IN_PLACE"
+    if kind == "Add" and len(set(node.input) - weights) == 2:
+        return "ADDITION"
+    return "OTHER"
