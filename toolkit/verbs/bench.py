@@ -83,8 +83,9 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
         ("load", f"{result['load_ms']:.1f} ms"),
         ("peak memory of the process", "unknown" if peak is None else f"{peak / 1024:.1f} MiB"),
     ]
-    name = machine["processor"] or "this machine"
-    yield f"measured on {name}, threads: {machine['threads']}, batch 1:"
+    name = machine["processor"] or "an unknown processor"
+    where = "" if result["on"] == "local" else f" ({result['on']})"
+    yield f"measured on {name}{where}, threads: {machine['threads']}, batch 1:"
     yield table(["figure", ">value"], rows)
     predicted = result["predicted_ms"]
     if predicted:

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 VERSION, MAX_DATA = 0x01000001, 64 * 1024
@@ -52,10 +53,8 @@ class Transport:
             stream.closed()
 
     def abort(self) -> None:
-        try:
+        with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
     def forget(self, number: int) -> None:
         self._streams.pop(number, None)
@@ -172,10 +171,8 @@ class Shell(Stream):
                 return
             packet, self._buffer = self._buffer[5 : 5 + length], self._buffer[5 + length :]
             if kind == STDIN:
-                try:
+                with suppress(OSError):
                     self._process.stdin.write(packet)
-                except OSError:
-                    pass
             elif kind == CLOSE_STDIN:
                 self._process.stdin.close()
 

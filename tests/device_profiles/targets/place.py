@@ -64,9 +64,16 @@ class Place(ABC):
                 command = " ".join(process.cmdline()[1:])
             except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
                 continue
-            if str(self.temporary) in command and process.pid != os.getpid() and "agent.py" in command:
+            if str(self.temporary) in command and "agent.py" in command:
                 found.append(process)
         return found
+
+    def guards(self, process: psutil.Process) -> bool:
+        """Whether a process is the one that waits for the end of a connection here."""
+        try:
+            return process.name() == "sh" and process.environ().get("TMPDIR") == str(self.temporary)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+            return False
 
     @abstractmethod
     def cut(self) -> None:

@@ -1,4 +1,4 @@
-"""A phone: the real adb client and server, on a port and with a home of their own, and a daemon that answers."""
+"""A phone: the real adb client and server, on a port of their own, and a daemon that answers."""
 
 from __future__ import annotations
 

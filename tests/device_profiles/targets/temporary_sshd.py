@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -98,11 +99,17 @@ class Board(Place):
     def sessions(self) -> list[psutil.Process]:
         """The server's processes for connections."""
         descendants = psutil.Process(self._server.pid).children(recursive=True)
-        return [process for process in descendants if process.name().startswith("sshd")]
+        found = []
+        for process in descendants:
+            with suppress(psutil.NoSuchProcess):
+                if process.name().startswith("sshd"):
+                    found.append(process)
+        return found
 
     def cut(self) -> None:
         for process in self.sessions():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def limit(self, kind: int, value: int) -> None:
         psutil.Process(self._server.pid).rlimit(kind, (value, value))
