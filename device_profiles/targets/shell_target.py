@@ -36,6 +36,8 @@ _RUN = (
 _DIGEST = '{ sha256sum "$0" 2>/dev/null || shasum -a 256 "$0"; }'
 _ANSWER_SECONDS = 30.0
 """How long a small command may take, on a slow board that is busy."""
+_LEAVING_SECONDS = 0.5
+"""How long a program that has said all that is wanted of it may take to end by itself."""
 _SLOWEST_BYTES_PER_SECOND = 50_000
 
 
@@ -171,7 +173,7 @@ class ShellTarget(Target):
             yield _Attributed(stream)
         finally:
             try:
-                if stream.ending(0).code is None:
+                if stream.ending(_LEAVING_SECONDS).code is None:
                     self.call(_SWEEP.replace('rm -rf "$folder"', ":"), self._folder)
             except PrivynetError:
                 pass  # the connection is gone; leaving the target sees to it

@@ -10,7 +10,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,23 +22,10 @@ from privynet.device_profiles.measuring import measurement
 from privynet.device_profiles.targets import open_target
 from privynet.errors import InputError, PrivynetError
 
-from .place import PYTHON, Place
+from .place import PYTHON, Place, eventually
 
 AGENT_ONLY = f'case "$1" in -c) {PYTHON} ;; esac\n'
 """The start of a Python that is one when it is looked at, and something else with the agent."""
-
-
-def eventually(holds: Callable[[], bool], *, seconds: float = 20.0) -> bool:
-    until = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def nothing_left(place: Place) -> bool:
-    return eventually(lambda: place.left() == [] and place.running() == [])
 
 
 @contextmanager
@@ -47,8 +33,8 @@ def once_running(place: Place, act: Callable[[list[psutil.Process]], object]) ->
     """Do something as soon as the agent runs there."""
 
     def wait() -> None:
-        if eventually(lambda: len(agents(place)) > 0, seconds=60.0):
-            act(agents(place))
+        if eventually(lambda: place.running("python") != [], seconds=60.0):
+            act(place.running("python"))
 
     thread = threading.Thread(target=wait)
     thread.start()
@@ -56,16 +42,12 @@ def once_running(place: Place, act: Callable[[list[psutil.Process]], object]) ->
     thread.join()
 
 
-def agents(place: Place) -> list[psutil.Process]:
-    return [process for process in place.running() if "python" in process.name()]
-
-
 def fails(place: Place, model: Path, match: str, kind: type[PrivynetError] = PrivynetError) -> str:
     with pytest.raises(PrivynetError, match=match) as caught:
         bench(model, on=place.url, min_seconds=30)
     assert isinstance(caught.value, InputError) == (kind is InputError)
     assert "\n" not in str(caught.value)
-    assert nothing_left(place)
+    assert place.is_clean()
     return str(caught.value)
 
 
@@ -208,9 +190,8 @@ def test_a_guard_that_is_killed_does_not_matter(elsewhere: Place, model: Path) -
     """What it would have cleaned is cleaned over another connection."""
     with open_target(elsewhere.url) as target:
         target.put(model)
-        guards = [p for p in psutil.process_iter() if elsewhere.guards(p)]
-        assert guards
-        for process in guards:
+        assert elsewhere.guards()
+        for process in elsewhere.guards():
             process.kill()
     assert elsewhere.left() == []
 
@@ -232,7 +213,7 @@ def test_ending_the_command_ends_it_there(
         out, errors = process.communicate(timeout=120)
     assert (process.returncode, out) == (code, b""), errors.decode()
     assert said is None or errors.endswith(said)
-    assert nothing_left(elsewhere)
+    assert elsewhere.is_clean()
 
 
 def test_what_goes_wrong_is_one_line_of_the_command_and_no_result(elsewhere: Place, model: Path) -> None:
@@ -244,4 +225,4 @@ def test_what_goes_wrong_is_one_line_of_the_command_and_no_result(elsewhere: Pla
     lines = done.stderr.splitlines()
     assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
     assert "Traceback" not in done.stderr
-    assert nothing_left(elsewhere)
+    assert elsewhere.is_clean()
