@@ -1,7 +1,7 @@
 """A session by ONNX Runtime's own onnxruntime_perf_test, for a target that has no Python.
 
 It is not the agent: what it does not tell is null, its warm-up is cut off the front of its runs, and its
-inputs are random, but not ours. Its options and output are those of ONNX Runtime's ``onnxruntime/test/perftest``.
+inputs are random, but not ours. Its options and its output: ``onnxruntime/test/perftest`` of ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -50,8 +50,7 @@ def perf_test_session(
     def run(seconds: int) -> SessionResult:
         output = f"{target.folder}/perf_test.csv"
         options = [*("-e", "cpu", "-I", "-S", "1", "-D", "-s", "-m", "duration"), *("-t", str(seconds))]
-        # It appends to a file that is there.
-        script = 'rm -f "$1"; LD_LIBRARY_PATH="$0:$LD_LIBRARY_PATH"; export LD_LIBRARY_PATH; shift; exec "$@"'
+        script = ': >"$1"; LD_LIBRARY_PATH="$0:$LD_LIBRARY_PATH"; export LD_LIBRARY_PATH; shift; exec "$@"'
         command = [path, *options, *("-x", str(threads), "-y", "1"), there, output]
         figures = _run(target, ["sh", "-c", script, target.folder, output, *command], seconds)
         latencies = _after_warmup(_read_runs(target.read(output)), protocol.warmup_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import time
@@ -14,14 +15,15 @@ from .target import ConnectionCut, Ending
 
 _ANSWER_SECONDS = 30.0
 _RECONNECT_SECONDS = 5.0
-_LOST = 255
-"""adb's own exit code when a command's end was not heard of; no command that we start has it."""
+_ENDED = re.compile(rb"(?P<said>.*?)^ended (?P<code>\d+)\s*\Z", re.DOTALL | re.MULTILINE)
+"""What we let the phone say last. adb's own exit code does not tell a lost connection from an end."""
 
 
 class AdbTarget(ShellTarget):
     """``adb://SERIAL``, as ``adb devices`` lists it."""
 
     base = "/data/local/tmp"
+    without_python = "name Termux's with --python, or give --perf-test FILE"
 
     def __init__(self, name: str, *, serial: str, python: str | None = None) -> None:
         super().__init__(name, python=python)
@@ -66,30 +68,31 @@ class AdbTarget(ShellTarget):
         return _AdbStream(self.name, [*self._client, "shell", "-T", command], writing=writing)
 
     def _copy(self, file: Path, path: str, seconds: float) -> None:
-        try:
-            done = self._adb("push", str(file.resolve()), path, seconds=seconds)
-        except subprocess.TimeoutExpired:
-            raise self._silent() from None
+        done = self._adb("push", str(file.resolve()), path, seconds=seconds)
         if done.returncode == 0:
             return
         if self._adb("get-state", seconds=_ANSWER_SECONDS).returncode != 0:
             raise _cut(self.name)
-        said = last_line(done.stderr) or last_line(done.stdout)
+        printed = (done.stdout + done.stderr).splitlines()
+        said = last_line(next((line for line in printed if b"error: " in line), b"").rpartition(b": ")[2])
         raise PrivynetError(
-            f"{file.name} cannot be copied to {self.name}: {said.removeprefix('adb: error: ')}",
+            f"{file.name} cannot be copied to {self.name}: {said or 'adb push failed'}",
             hint="free some room there",
         )
 
     def _adb(self, *arguments: str, seconds: float) -> subprocess.CompletedProcess[bytes]:
         assert self._client is not None
-        return subprocess.run(
-            [*self._client, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-            start_new_session=True,
-        )
+        try:
+            return subprocess.run(
+                [*self._client, *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=seconds,
+                check=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise self._silent() from None
 
 
 class _AdbStream(LocalProcess, Stream):
@@ -98,13 +101,16 @@ class _AdbStream(LocalProcess, Stream):
     def __init__(self, target: str, command: list[str], *, writing: bool) -> None:
         self._target = target
         # Ctrl-C is for us: a client that it ends would take the guard's connection away.
-        super().__init__(command, apart=True, writing=writing)
+        *client, line = command
+        super().__init__([*client, f'{line}; echo "ended $?" >&2'], apart=True, writing=writing)
 
     def ending(self, seconds: float) -> Ending:
-        ending = super().ending(seconds)
-        if ending.code == _LOST or (ending.code is not None and ending.code < 0):
+        if super().ending(seconds).code is None:
+            return Ending(None, "")
+        ended = _ENDED.fullmatch(self.stderr())
+        if ended is None:
             raise _cut(self._target)
-        return ending
+        return Ending(int(ended["code"]), last_line(ended["said"]))
 
 
 def _cut(target: str) -> ConnectionCut:

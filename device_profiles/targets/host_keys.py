@@ -49,8 +49,16 @@ class HostKeys:
         """Whether to go on with a host that does not have one of the known keys."""
         name = host if port == _DEFAULT_PORT else f"[{host}]:{port}"
         fingerprint = f"{key.get_algorithm()} {key.get_fingerprint()}"
-        if self.known.match(name, "", None)[0]:
-            self.refusal = changed(name, f"it is now {fingerprint}")
+        known, _, revoked, *_ = self.known.match(name, "", None)
+        if key in revoked:
+            self.refusal = InputError(f"the key of {name} is revoked: {fingerprint}", hint="set it up anew")
+            return False
+        if known:
+            self.refusal = InputError(
+                f"the key of {name} is not the one that is known, somebody may be in between; it is now "
+                f"{fingerprint}",
+                hint=f"if the target was set up anew, run ssh-keygen -R '{name}'",
+            )
             return False
         if not self._accept_new:
             self.refusal = InputError(
@@ -79,11 +87,3 @@ class HostKeys:
             raise InputError(
                 f"the key of {name} cannot be added to {file}: {error.strerror}", hint="make it writable"
             ) from error
-
-
-def changed(host: str, how: str) -> InputError:
-    """The refusal of a known host with another key."""
-    return InputError(
-        f"the key of {host} is not the one that is known; {how}: somebody may be in between",
-        hint=f"if the target was set up anew, run ssh-keygen -R '{host}'",
-    )

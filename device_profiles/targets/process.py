@@ -45,9 +45,13 @@ class LocalProcess(Running):
             code = self._process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             return Ending(None, "")
+        return Ending(code, last_line(self.stderr()))
+
+    def stderr(self) -> bytes:
+        """The end of what it wrote there."""
         size = self._errors.seek(0, 2)
         self._errors.seek(max(0, size - LAST_BYTES))
-        return Ending(code, last_line(self._errors.read()))
+        return self._errors.read()
 
     def end_input(self) -> None:
         """Close its stdin."""

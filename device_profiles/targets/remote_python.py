@@ -41,7 +41,7 @@ def find_python(target: ShellTarget, wanted: str | None) -> Sequence[str]:
     answers = _read(target.call(f"{script}; uname -m", _LOOK, *names).decode("utf-8", "replace"))
     if not answers:
         missing = f"there is no {wanted}" if wanted else "there is no Python"
-        hint = "name one with --python" if wanted else "run there: sudo apt-get install python3"
+        hint = "name one with --python" if wanted else target.without_python
         raise _unusable(wanted, f"{missing} on {target.name}", hint)
     reasons = [_reason(name, said, target.name) for name, said in answers]
     for (name, _), reason in zip(answers, reasons, strict=True):
@@ -70,9 +70,12 @@ def _reason(name: str, said: Sequence[str], target: str) -> tuple[str, str] | No
     *printed, ended, architecture = said
     version = next((line.split()[1:] for line in printed if line.startswith("python ")), None)
     if version is None:
-        last = printed[-1].strip()[:200] if printed else ended.replace("exit", "exit code")
+        last = printed[-1].strip() if printed else ended.replace("exit", "exit code")
+        # A shell that may not run a program takes it for a script, and complains of that.
+        if _LOOK in last or "xec format" in last or "cannot execute" in last or "not executable" in last:
+            last = "it is no program for that processor"
         return (
-            f"{name} on {target} ({architecture}) does not run as a Python: {last}",
+            f"{name} on {target} ({architecture}) does not run as a Python: {last[:200]}",
             "name another with --python",
         )
     if tuple(int(part) for part in version) < LEAST:

@@ -29,13 +29,15 @@ _GUARD = (
 runs from the folder and removes it. So a connection that is cut leaves nothing either."""
 _SWEEP = f"folder=$0; {_CLEAN}"
 _RUN = (
-    'cd "$0" || exit 1; TMPDIR=$0; export TMPDIR; "$@" & echo $! >"$$.pid"; wait $!; code=$?; rm -f "$$.pid"; '
-    "[ $code = 255 ] && code=254; exit $code"
+    'cd "$0" || exit 1; TMPDIR=$0; export TMPDIR; '
+    '"$@" & echo $! >"$$.pid"; wait $!; code=$?; rm -f "$$.pid"; exit $code'
 )
-"""Runs a program so that the guard can end it, and its own temporary files go with the folder. 255 is what adb's client says of a lost connection."""
+"""Runs a program so that the guard can end it, and its own temporary files go with the folder."""
 _DIGEST = '{ sha256sum "$0" 2>/dev/null || shasum -a 256 "$0"; }'
 _ANSWER_SECONDS = 30.0
 """How long a small command may take, on a slow board that is busy."""
+_LEAVING_SECONDS = 0.5
+"""How long a program that has said all that is wanted of it may take to end by itself."""
 _SLOWEST_BYTES_PER_SECOND = 50_000
 
 
@@ -56,6 +58,9 @@ class ShellTarget(Target):
 
     base = "/tmp"
     """Where the folder is made when the target's TMPDIR says nothing."""
+
+    without_python = "run there: sudo apt-get install python3"
+    """What to do when there is no Python."""
 
     def __init__(self, name: str, *, python: str | None) -> None:
         self.name = name
@@ -143,7 +148,9 @@ class ShellTarget(Target):
     def put(self, file: Path, *, name: str | None = None, executable: bool = False) -> str:
         size = file.stat().st_size
         if self._free is not None and size > self._free:
-            message = f"{file.name} takes {size / 1e6:.1f} MB, {self.name} has {self._free / 1e6:.1f} MB left"
+            message = (
+                f"{file.name} takes {size / 1e3:,.0f} kB, {self.name} has {self._free / 1e3:,.0f} kB left"
+            )
             raise PrivynetError(message, hint="free some room there, or set TMPDIR for its shell")
         self._files += 1
         path = f"{self._folder}/{name or f'{self._files}-{file.name}'}"
@@ -166,7 +173,7 @@ class ShellTarget(Target):
             yield _Attributed(stream)
         finally:
             try:
-                if stream.ending(0).code is None:
+                if stream.ending(_LEAVING_SECONDS).code is None:
                     self.call(_SWEEP.replace('rm -rf "$folder"', ":"), self._folder)
             except PrivynetError:
                 pass  # the connection is gone; leaving the target sees to it

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import InputError, PrivynetError
-from .host_keys import HostKeys, changed
+from .host_keys import HostKeys
 from .process import LAST_BYTES, last_line
 from .shell_target import ShellTarget, Stream, shell_line
 from .target import ConnectionCut, Ending
@@ -24,6 +24,7 @@ _CONNECT_SECONDS = 20.0
 _ALIVE_SECONDS = 10.0
 """A connection on which three such questions in a row stay without an answer is lost."""
 _MOST_JUMPS = 8
+_KINDS = "+ssh-ed25519,ecdsa-*,rsa-sha2-*"
 
 
 class SshTarget(ShellTarget):
@@ -40,7 +41,7 @@ class SshTarget(ShellTarget):
         accept_new_host_key: bool = False,
     ) -> None:
         super().__init__(name, python=python)
-        self._where = {"host": host, **_given(username=user, port=port)}
+        self._where = {"host": host, "config": (), **_given(username=user, port=port)}
         self._accept_new = accept_new_host_key
         self._loop: _Loop | None = None
         self._connections: list[asyncssh.SSHClientConnection] = []
@@ -78,6 +79,8 @@ class SshTarget(ShellTarget):
                 **{**where, **_given(tunnel=tunnel)},
                 client_factory=Client,
                 known_hosts=keys.known,
+                # The kinds that are known come first; the others, so that a change is seen as one.
+                server_host_key_algs=() if options.config.get("HostKeyAlgorithms") else _KINDS,
                 connect_timeout=_CONNECT_SECONDS,
                 login_timeout=_CONNECT_SECONDS,
                 keepalive_interval=_ALIVE_SECONDS,
@@ -85,10 +88,6 @@ class SshTarget(ShellTarget):
         except library.HostKeyNotVerifiable:
             if keys.refusal:
                 raise keys.refusal from None
-            raise
-        except library.KeyExchangeFailed as error:
-            if "host key" in str(error) and keys.known.match(options.host, "", options.port)[0]:
-                raise changed(options.host, "it has none of that kind") from None
             raise
         self._connections.append(connection)
         keys.learn()
@@ -187,8 +186,12 @@ class _SshStream(Stream):
             self._process.stdin.write(data)
             await self._process.stdin.drain()
 
-        with suppress(BrokenPipeError, _asyncssh().Error):  # its ending says why
+        try:
             self._loop.wait(write(), seconds)
+        except TimeoutError:  # an OSError, too
+            raise
+        except (OSError, _asyncssh().Error):
+            pass  # its ending says why
 
     def end_input(self) -> None:
         self._loop.soon(self._process.stdin.write_eof)
@@ -229,8 +232,15 @@ class _Loop:
             future.cancel()
             raise
 
-    def soon(self, call: Any) -> None:
-        self.loop.call_soon_threadsafe(call)
+    def soon(self, call: Callable[[], None]) -> None:
+        """Let it be called; on a connection that is gone already nothing is to be done."""
+
+        def quietly() -> None:
+            with suppress(OSError):
+                call()
+
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(quietly)
 
     def close(self) -> None:
         async def finish() -> None:
@@ -264,7 +274,7 @@ def _jump(text: str) -> dict[str, Any]:
     user, _, place = text.strip().removeprefix("ssh://").rpartition("@")
     host, _, port = place.partition(":")
     try:
-        return {"host": host, **_given(username=user or None, port=int(port) if port else None)}
+        return {"host": host, "config": (), **_given(username=user or None, port=int(port) if port else None)}
     except ValueError:
         raise InputError(
             f"the ProxyJump {text!r} has no port {port!r}", hint="correct ~/.ssh/config"

@@ -8,7 +8,6 @@ cable does. Speaks the transport protocol of AOSP's ``adb/protocol.txt`` over TC
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -16,6 +15,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 VERSION, MAX_DATA = 0x01000001, 64 * 1024
@@ -53,7 +53,7 @@ class Transport:
             stream.closed()
 
     def abort(self) -> None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def forget(self, number: int) -> None:
@@ -171,7 +171,7 @@ class Shell(Stream):
                 return
             packet, self._buffer = self._buffer[5 : 5 + length], self._buffer[5 + length :]
             if kind == STDIN:
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     self._process.stdin.write(packet)
             elif kind == CLOSE_STDIN:
                 self._process.stdin.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +46,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 32, 32, 3])],
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, 64])],
         [numpy_helper.from_array(weights, "weights")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def greedy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of some bytes that takes two gigabytes to run."""
+    path = tmp_path_factory.mktemp("models") / "greedy.onnx"
+    nodes = [
+        helper.make_node("Expand", ["image", "size"], ["large"]),
+        helper.make_node("ReduceMax", ["large"], ["features"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "greedy",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, 1])],
+        [numpy_helper.from_array(np.array([500_000, 1000], dtype=np.int64), "size")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
     return path
@@ -102,12 +120,6 @@ def elsewhere(request: pytest.FixtureRequest) -> Place:
     """Each of those that have a connection to lose."""
     found: Place = request.getfixturevalue(request.param)
     return found
-
-
-@pytest.fixture(scope="session")
-def sleeper() -> list[str]:
-    """A command that prints a line and then does nothing."""
-    return [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(600)"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

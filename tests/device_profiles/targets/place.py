@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -56,17 +59,26 @@ class Place(ABC):
         """The temporary files that are there."""
         return sorted(self.temporary.rglob("*"))
 
-    def running(self) -> list[psutil.Process]:
-        """The processes that run from the temporary folder."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                command = " ".join(process.cmdline()[1:])
-            except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
-                continue
-            if str(self.temporary) in command and process.pid != os.getpid() and "agent.py" in command:
-                found.append(process)
-        return found
+    def running(self, name: str = "") -> list[psutil.Process]:
+        """The processes that have to do with the agent here; those of a program whose name holds ``name``."""
+        return _found(lambda process: name in process.name() and self._is_of_agent(process.cmdline()))
+
+    def is_clean(self) -> bool:
+        """Whether nothing is left and nothing runs, or will be so within some seconds."""
+        return eventually(lambda: self.left() == [] and self.running() == [])
+
+    def guards(self) -> list[psutil.Process]:
+        """The processes that wait for the end of a connection."""
+        wanted = str(self.temporary)
+        return _found(
+            lambda process: (
+                "mktemp" in " ".join(process.cmdline()) and process.environ().get("TMPDIR") == wanted
+            )
+        )
+
+    def _is_of_agent(self, command: list[str]) -> bool:
+        text = " ".join(command[1:])
+        return str(self.temporary) in text and "agent.py" in text
 
     @abstractmethod
     def cut(self) -> None:
@@ -79,6 +91,26 @@ class Place(ABC):
 
 PYTHON = f"PATH='{os.environ.get('PATH', '')}'; export PATH; exec '{sys.executable}' \"$@\""
 """The script of a Python that has what the agent needs."""
+
+
+def eventually(holds: Callable[[], bool], *, seconds: float = 20.0) -> bool:
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _found(holds: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        # Many end while they are looked at.
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if holds(process):
+                found.append(process)
+    return found
+
 
 SYSTEM = (
     *("sh", "cat", "chmod", "cp", "df", "head", "kill", "ls", "mktemp", "nproc", "rm", "sha256sum", "sleep"),

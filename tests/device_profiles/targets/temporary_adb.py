@@ -1,4 +1,4 @@
-"""A phone: the real adb client and server, on a port and with a home of their own, and a daemon that answers."""
+"""A phone: the real adb client and server, on a port of their own, and a daemon that answers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
-
 from .place import Place
+from .server import Server
 from .temporary_sshd import free_port
 
 DAEMON = Path(__file__).with_name("adb_daemon.py")
@@ -35,19 +34,11 @@ class AdbServer:
         }
 
     def __enter__(self) -> AdbServer:
-        self._server = subprocess.Popen(
-            [str(adb()), "nodaemon", "server"],
-            env={**os.environ, **self.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._server = Server([str(adb()), "nodaemon", "server"], environment=self.environment)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.kill()
-        self._server.wait()
+        self._server.end()
 
     def call(self, *arguments: str) -> str:
         environment = {**os.environ, **self.environment}
@@ -64,15 +55,8 @@ class Phone(Place):
         self._adb = server
 
     def __enter__(self) -> Phone:
-        self._daemon = subprocess.Popen(
-            [sys.executable, str(DAEMON)],
-            env={**os.environ, **self.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        assert self._daemon.stdout is not None
-        self._serial = f"127.0.0.1:{int(self._daemon.stdout.readline())}"
+        self._daemon = Server([sys.executable, str(DAEMON)], environment=self.environment)
+        self._serial = f"127.0.0.1:{int(self._daemon.output.readline())}"
         self.url = f"adb://{self._serial}"
         until = time.monotonic() + _STARTING_S
         while "device" not in self._adb.call("-s", self._serial, "get-state"):
@@ -82,11 +66,10 @@ class Phone(Place):
 
     def __exit__(self, *_: object) -> None:
         self._adb.call("disconnect", self._serial)
-        self._daemon.kill()
-        self._daemon.wait()
+        self._daemon.end()
 
     def cut(self) -> None:
-        self._daemon.send_signal(signal.SIGUSR1)
+        self._daemon.process.send_signal(signal.SIGUSR1)
 
     def limit(self, kind: int, value: int) -> None:
-        psutil.Process(self._daemon.pid).rlimit(kind, (value, value))
+        self._daemon.process.rlimit(kind, (value, value))

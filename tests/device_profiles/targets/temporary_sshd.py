@@ -8,11 +8,13 @@ import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from .place import Place
+from .server import Server
 
 _STARTING_S = 20.0
 
@@ -62,26 +64,19 @@ class Board(Place):
         }
         config = self.folder / "sshd_config"
         config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-        self._log = self.folder / "sshd.log"
-        with self._log.open("wb") as log:
-            self._server = subprocess.Popen(
-                [program, "-D", "-e", "-f", str(config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        log = self.folder / "sshd.log"
+        self._server = Server([program, "-D", "-e", "-f", str(config)], log=log)
         until = time.monotonic() + _STARTING_S
-        while b"Server listening" not in self._log.read_bytes():
-            if self._server.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(self._log.read_text())
+        while b"Server listening" not in log.read_bytes():
+            if not self._server.process.is_running() or time.monotonic() > until:
+                self._server.end()
+                raise RuntimeError(log.read_text())
             time.sleep(0.02)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.cut()
-        self._server.kill()
-        self._server.wait()
+        self._server.end()
 
     def home(self, folder: Path, *, known: bool = True) -> Path:
         """A home for a client that may log in, and knows the board or not."""
@@ -97,15 +92,21 @@ class Board(Place):
 
     def sessions(self) -> list[psutil.Process]:
         """The server's processes for connections."""
-        descendants = psutil.Process(self._server.pid).children(recursive=True)
-        return [process for process in descendants if process.name().startswith("sshd")]
+        descendants = self._server.process.children(recursive=True)
+        found = []
+        for process in descendants:
+            with suppress(psutil.NoSuchProcess):
+                if process.name().startswith("sshd"):
+                    found.append(process)
+        return found
 
     def cut(self) -> None:
         for process in self.sessions():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def limit(self, kind: int, value: int) -> None:
-        psutil.Process(self._server.pid).rlimit(kind, (value, value))
+        self._server.process.rlimit(kind, (value, value))
 
 
 def free_port() -> int:

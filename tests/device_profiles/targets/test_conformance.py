@@ -41,7 +41,8 @@ def test_a_model_is_measured(place: Place, model: Path) -> None:
     assert result["latency_ms"]["n"] >= 200
     assert result["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert result["machine"]["onnxruntime"] and result["peak_rss_kb"] > 1024
-    assert place.left() == [] and place.running() == []
+    assert place.left() == []
+    assert place.is_clean()
 
 
 def test_a_file_that_is_put_there_has_its_content(place: Place, tmp_path: Path) -> None:
