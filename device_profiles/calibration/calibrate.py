@@ -113,38 +113,35 @@ def _time(
     """What the pack took, by thread count."""
     timed: dict[int, PackResult] = {}
     counts = list(threads or (1,))
-    while counts:
-        count = counts.pop(0)
-        # The first tells how many cores there are.
-        runs = len(threads) or 2
-        done = 0.0
-
-        def advance(models: int, passed: float, count: int = count, share: float = seconds / runs) -> None:
-            nonlocal done
-            part = min(1.0, passed / share) / runs
-            task.advance(part - done, note=f"threads: {count}, {models} models")
-            done = part
-
-        result = run_pack(
-            archive,
-            threads=count,
-            seconds=seconds / runs,
-            target=target,
-            silence_seconds=_SILENCE_SECONDS,
-            on_running=advance,
-        )
-        task.advance(1 / runs - done)
-        if len(result.medians_ms) < LEAST_MODELS:
-            raise PrivynetError(
-                f"{len(result.medians_ms)} models were timed in {seconds / runs:.0f} s, "
-                f"at least {LEAST_MODELS} are needed",
-                hint="give more --seconds",
-            )
-        timed[count] = result
-        cores = _cores(result)
+    # Without thread counts the first result tells how many cores there are.
+    rounds = len(threads) or 2
+    for count in counts:
+        timed[count] = _time_once(archive, target, threads=count, seconds=seconds / rounds, task=task)
+        task.advance(1 / rounds)
+        cores = _cores(timed[count])
         if not threads and count == 1 and cores > 1:
             counts.append(min(_MOST_THREADS, cores))
     return timed
+
+
+def _time_once(archive: Path, target: Target, *, threads: int, seconds: float, task: Task) -> PackResult:
+    result = run_pack(
+        archive,
+        threads=threads,
+        seconds=seconds,
+        target=target,
+        silence_seconds=_SILENCE_SECONDS,
+        on_running=lambda models, passed: task.advance(
+            0, note=f"threads: {threads}, {models} models, {passed:.0f} of {seconds:.0f} s"
+        ),
+    )
+    found = len(result.medians_ms)
+    if found < LEAST_MODELS:
+        raise PrivynetError(
+            f"{found} models were timed in {seconds:.0f} s, at least {LEAST_MODELS} are needed",
+            hint="give more --seconds",
+        )
+    return result
 
 
 def _cores(result: PackResult) -> int:
