@@ -20,6 +20,7 @@ from .verbs import (
     audit,
     bench,
     cache,
+    calibrate,
     cuts,
     defend,
     demo,
@@ -89,6 +90,7 @@ def _app() -> typer.Typer:
     app.command("export")(export.export)
     app.command("verify")(verify.verify)
     app.command("bench")(bench.bench)
+    app.command("calibrate")(calibrate.calibrate)
     app.command("encode")(encode.encode)
     app.command("train-head")(train_head.train_head)
     app.command("evaluate")(evaluate.evaluate)

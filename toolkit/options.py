@@ -78,6 +78,19 @@ AllowCode = Annotated[
     typer.Option(metavar="MODULE:FACTORY", help="Import this code of yours, which the spec names."),
 ]
 Pairs = Annotated[int, typer.Option(metavar="N", help="At most so many images to attack with.")]
+On = Annotated[
+    str,
+    typer.Option(metavar="TARGET", help="Where to measure: local, ssh://USER@HOST[:PORT] or adb://SERIAL."),
+]
+AcceptNewHostKey = Annotated[
+    bool, typer.Option("--accept-new-host-key", help="Learn the key of an SSH host that is not known.")
+]
+TargetPython = Annotated[
+    str | None,
+    typer.Option(
+        "--python", metavar="PATH", help="The Python on the target (default: the first that is found)."
+    ),
+]
 Budget = Annotated[
     float, typer.Option(min=0.1, metavar="SECONDS", help="At most so long for each attack's training.")
 ]

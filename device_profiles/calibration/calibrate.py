@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -26,14 +27,17 @@ LEAST_MODELS = 60
 """Fewer cannot tell the kinds of work apart."""
 _SILENCE_SECONDS = 120.0
 _MOST_THREADS = 4
+_NAME = r"[a-z0-9][a-z0-9.-]*"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A profile, and by thread count the fit that its latency model is made of."""
+    """A profile, and by thread count the fit that its latency model is made of and what it was fitted to:
+    the times in milliseconds of the micro-models, by name."""
 
     profile: DeviceProfile
     fits: Mapping[int, LatencyFit]
+    timed_ms: Mapping[int, Mapping[str, float]]
 
     def document(self) -> dict[str, Any]:
         """``profile``, and ``error``: {threads: {``median``, ``p90``, ``max``, ``within_10_percent``, ``n``}}
@@ -78,6 +82,10 @@ def calibrate(
     """
     if not seconds > 0:
         raise InputError(f"seconds is {seconds:g}", hint="give more than 0")
+    if not re.fullmatch(_NAME, name):
+        raise InputError(
+            f"{name!r} is no name for a device", hint="use lower case letters, digits, '-' and '.'"
+        )
     model = load_profile(like) if like is not None else None
     pack = micro_models()
     kernels = {one.name: model_costs(one.model, name=one.name).kernels for one in pack}
@@ -97,7 +105,8 @@ def calibrate(
         else fit_latency(*_columns(kernels, result), channel_block=first.channel_block)
         for count, result in timed.items()
     }
-    return Calibration(_profile(name, on, model, timed, fits), fits)
+    times = {count: result.medians_ms for count, result in timed.items()}
+    return Calibration(_profile(name, on, model, timed, fits), fits, times)
 
 
 def _write(pack: Sequence[MicroModel], path: Path) -> None:

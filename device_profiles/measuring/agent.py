@@ -46,6 +46,7 @@ LEAD_SECONDS = 0.005
 BURST_SECONDS = 0.02
 SAY_SECONDS = 0.5
 PACK_ROUNDS = 2
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
 class ModelFault(Exception):
@@ -193,6 +194,17 @@ def forget_the_peak() -> bool:
     except OSError:
         return False
     return True
+
+
+def give_back_early() -> None:
+    """Let tensors come from the system one by one and go back to it, as glibc does with large ones only: what
+    it keeps would be taken by a run unseen."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 65536)
+    except (ImportError, AttributeError, OSError, TypeError):
+        pass  # not glibc
 
 
 def open_session(model: str | bytes, threads: int, *, arena: bool = True) -> Any:
@@ -436,6 +448,7 @@ def measure_memory(arguments: argparse.Namespace) -> None:
     The inputs lie in memory before, the outputs do not. ``file_growth_kb`` is the part of
     ``peak_growth_kb`` that is pages of the runtime's own file, read as its code is first used.
     """
+    give_back_early()
     model = Model(arguments.model, threads=arguments.threads, seed=arguments.seed, arena=False)
     say("loaded", load_ms=model.load_ms)
     exact = forget_the_peak()

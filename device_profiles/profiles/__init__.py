@@ -6,7 +6,7 @@ from .own import OwnProfile, own_folder
 from .reading import CATALOGUE, catalogue, list_profiles, load_profile
 from .schema import DeviceProfile
 from .validation import validate_profile
-from .writing import profile_text, write_profile
+from .writing import check_can_write, profile_text, write_profile
 
 __all__ = [
     "CATALOGUE",
@@ -15,6 +15,7 @@ __all__ = [
     "OwnProfile",
     "aliases",
     "catalogue",
+    "check_can_write",
     "list_profiles",
     "load_profile",
     "own_folder",

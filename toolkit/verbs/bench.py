@@ -10,7 +10,7 @@ import typer
 
 from ...errors import InputError
 from ..console import Screen, table
-from ..options import Debug, Force, Json, Seed, Threads
+from ..options import AcceptNewHostKey, Debug, Force, Json, On, Seed, TargetPython, Threads
 from ..result_file import check_result_file, write_result
 
 if TYPE_CHECKING:
@@ -22,12 +22,7 @@ OF_THE_MACHINE = {"background-load", "throttling", "unstable-sessions"}
 
 def bench(
     subject: Annotated[Path, typer.Argument(metavar="ARTIFACT|FILE.onnx", help="What to time.")],
-    on: Annotated[
-        str,
-        typer.Option(
-            metavar="TARGET", help="Where to measure: local, ssh://USER@HOST[:PORT] or adb://SERIAL."
-        ),
-    ] = "local",
+    on: On = "local",
     threads: Threads = 1,
     sessions: Annotated[int, typer.Option(min=1, metavar="N", help="Processes to measure in.")] = 3,
     device: Annotated[
@@ -46,13 +41,8 @@ def bench(
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Also keep the result here.")] = None,
     force: Force = False,
-    accept_new_host_key: Annotated[
-        bool, typer.Option("--accept-new-host-key", help="Learn the key of an SSH host that is not known.")
-    ] = False,
-    python: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The Python on the target (default: the first that is found)."),
-    ] = None,
+    accept_new_host_key: AcceptNewHostKey = False,
+    python: TargetPython = None,
     perf_test: Annotated[
         Path | None,
         typer.Option(
@@ -119,8 +109,9 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
     predicted = result["predicted_ms"]
     if predicted:
         limit = result.get("limit_ms")
+        how = "predicted (estimated)" if predicted["estimated"] else "predicted"
         yield (
-            f"predicted (estimated) on {predicted['device']}: {predicted['value']:.2f} ms, "
+            f"{how} on {predicted['device']}: {predicted['value']:.2f} ms, "
             f"{predicted['low']:.2f} to {predicted['high']:.2f} ms"
             + (f"; limit {limit:g} ms" if limit is not None else "")
         )

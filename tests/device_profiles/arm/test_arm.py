@@ -18,6 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from privynet.artifacts import Artifact, file_digest
 from privynet.device_profiles import measuring
 from privynet.device_profiles.measuring import SessionResult, run_session
+from privynet.device_profiles.targets import open_target
 from privynet.encoders import Encoder, Payload, Splitter, load_backbone, make_encoder, parse_backbone
 from privynet.errors import PrivynetError
 from privynet.exporters import export
@@ -113,7 +114,10 @@ def session(*python: str, model: Path) -> SessionResult:
     """One session of the shipped agent, as short as can be."""
     brief = ("--warmup-seconds", "0", "--min-runs", "3", "--min-seconds", "0")
     command = [*python, str(AGENT), "--model", str(model), *brief]
-    return run_session(command, silence_seconds=PATIENCE_S, on_running=lambda runs, seconds: None)
+    with open_target("local") as target:
+        return run_session(
+            command, target=target, silence_seconds=PATIENCE_S, on_running=lambda runs, seconds: None
+        )
 
 
 def test_the_agent_measures_an_exported_encoder(arm_python: Path, shipped: Shipped) -> None:
