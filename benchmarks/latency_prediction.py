@@ -194,9 +194,8 @@ def errors(rows: list[dict[str, Any]], key: str) -> NDArray[np.float64]:
 
 def report(measured: MeasuredRows) -> str:
     """The table."""
-    lines = [
-        f"{'threads':>7}  {'model':26} {'within 10 %':>11} {'25 %':>6} {'median':>7} {'90 %':>7} {'max':>5}  n"
-    ]
+    head = ("threads", "model", "within 10 %", "25 %", "median", "90 %", "max", "n")
+    lines = ["{:>7}  {:26} {:>11} {:>6} {:>7} {:>7} {:>6}  {}".format(*head)]
     models = {
         "predicted_ms": "calibrated, per kernel",
         "macs_ms": "MACs alone",
@@ -212,7 +211,7 @@ def report(measured: MeasuredRows) -> str:
             found = errors(known, key)
             lines.append(
                 f"{threads:7}  {name:26} {np.mean(found <= 0.1):11.1%} {np.mean(found <= 0.25):6.1%} "
-                f"{np.median(found):7.1%} {np.quantile(found, 0.9):7.1%} {found.max():5.0%}  {len(found)}"
+                f"{np.median(found):7.1%} {np.quantile(found, 0.9):7.1%} {found.max():6.0%}  {len(found)}"
             )
         inside = [row["low_ms"] <= row["measured_ms"] <= row["high_ms"] for row in rows]
         if inside:

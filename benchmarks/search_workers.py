@@ -81,6 +81,7 @@ def measure(url: str, size: dict[str, Any], workers: int, *, kill: bool, folder:
     command = [
         *(sys.executable, "-m", "privynet.toolkit.main", "search", "--data", "digits"),
         *("--device", "raspberry-pi-zero-2w", "--limit", "r2=0.99", "--sampler", "random", "--no-bench"),
+        *("--certify", "1"),
         *(text for name, value in numbers.items() for text in (f"--{name}", value)),
         *("--seed", str(SEED), "--study", study, "--workers", str(workers), "--out", str(folder / study)),
         "--json",

@@ -6,6 +6,7 @@ A traced network and an exported file are both told as a list of operations, so 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -141,46 +142,77 @@ def fuse(operations: Sequence[Operation], shapes: Shapes, outputs: Sequence[str]
 
     ``shapes`` has that of every tensor named; ``outputs`` names what the graph gives.
     """
-    source = _sources(operations)
-    readers: dict[str, int] = {}
+    fusion = _Fusion(operations, shapes)
     for operation in operations:
-        if operation.work is not Work.VIEW:
-            for name in operation.inputs:
-                readers[source.get(name, name)] = readers.get(source.get(name, name), 0) + 1
-    makers = {name: operation for operation in operations for name in operation.outputs}
-    kernels: list[Kernel] = []
-    places: dict[str, int] = {}
-    blocked: dict[str, bool] = {}
-    reordered: set[str] = set()
-    for operation in operations:
-        if operation.work is Work.VIEW or not operation.inputs:
-            continue
-        inputs = [source.get(name, name) for name in operation.inputs]
-        if operation.work is Work.FUSABLE_ACTIVATION and readers[inputs[0]] == 1:
-            maker = makers.get(inputs[0])
-            if maker is not None and maker.work in _COMPUTES:
-                blocked[operation.outputs[0]] = blocked.get(inputs[0], False)
-                place = places[operation.outputs[0]] = places[inputs[0]]
-                kernels[place] = _with(kernels[place], curved=_curved(operation, shapes))
-                continue
-        in_blocks = operation.work is Work.CONVOLUTION or (
-            operation.work in _KEEPS_BLOCKS and all(blocked.get(name, False) for name in inputs)
-        )
-        copied = [
-            name
-            for name in dict.fromkeys(inputs)
-            if blocked.get(name, _is_image(shapes[name]) and in_blocks) != in_blocks and name not in reordered
-        ]
-        reordered.update(copied)
-        for name in operation.outputs:
-            blocked[name] = in_blocks
-            places[name] = len(kernels)
-        kernels.append(_kernel(operation, inputs, copied, shapes))
+        if operation.work is not Work.VIEW and operation.inputs:
+            fusion.add(operation)
     for name in outputs:
-        made = source.get(name, name)
-        if blocked.get(made, False) and made not in reordered:
-            kernels[places[made]] = _with(kernels[places[made]], reordered=math.prod(shapes[made]))
-    return tuple(kernels)
+        fusion.give(name)
+    return tuple(fusion.kernels)
+
+
+class _Fusion:
+    """The kernels so far, and of each tensor which one makes it and whether it lies in blocks of channels."""
+
+    def __init__(self, operations: Sequence[Operation], shapes: Shapes) -> None:
+        self.kernels: list[Kernel] = []
+        self._shapes = shapes
+        self._source = _sources(operations)
+        self._makers = {name: operation for operation in operations for name in operation.outputs}
+        self._readers = Counter(
+            self._of(name)
+            for operation in operations
+            if operation.work is not Work.VIEW
+            for name in operation.inputs
+        )
+        self._places: dict[str, int] = {}
+        self._blocked: dict[str, bool] = {}
+        self._copied: set[str] = set()
+
+    def _of(self, name: str) -> str:
+        """The tensor whose memory a tensor is."""
+        return self._source.get(name, name)
+
+    def add(self, operation: Operation) -> None:
+        """An operation as a kernel, or as a part of the one that it reads."""
+        inputs = [self._of(name) for name in operation.inputs]
+        if self._is_fused(operation, inputs[0]):
+            (made,) = operation.outputs
+            place = self._places[made] = self._places[inputs[0]]
+            self._blocked[made] = self._blocked[inputs[0]]
+            self.kernels[place] = _with(self.kernels[place], curved=_curved(operation, self._shapes))
+            return
+        in_blocks = operation.work is Work.CONVOLUTION or (
+            operation.work in _KEEPS_BLOCKS and all(self._blocked.get(name, False) for name in inputs)
+        )
+        copied = [name for name in dict.fromkeys(inputs) if self._is_copied(name, in_blocks)]
+        self._copied.update(copied)
+        for name in operation.outputs:
+            self._blocked[name] = in_blocks
+            self._places[name] = len(self.kernels)
+        self.kernels.append(_kernel(operation, inputs, copied, self._shapes))
+
+    def give(self, name: str) -> None:
+        """An output of the graph, which leaves as other work reads it."""
+        made = self._of(name)
+        if self._blocked.get(made, False) and made not in self._copied:
+            place = self._places[made]
+            self.kernels[place] = _with(self.kernels[place], reordered=math.prod(self._shapes[made]))
+
+    def _is_fused(self, operation: Operation, source: str) -> bool:
+        maker = self._makers.get(source)
+        return (
+            operation.work is Work.FUSABLE_ACTIVATION
+            and self._readers[source] == 1
+            and maker is not None
+            and maker.work in _COMPUTES
+        )
+
+    def _is_copied(self, name: str, in_blocks: bool) -> bool:
+        """Whether an input must be laid out anew; it is then there for all who read it so."""
+        if in_blocks and _is_image(self._shapes[name]):
+            return False
+        return self._blocked.get(name, False) != in_blocks and name not in self._copied
 
 
 def _sources(operations: Sequence[Operation]) -> dict[str, str]:

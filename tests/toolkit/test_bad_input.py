@@ -125,6 +125,26 @@ CASES: dict[str, tuple[Sequence[str], str]] = {
     "negative trials": ([*SEARCH, "--trials", "-3"], "(given: -3)"),
     "trials in words": ([*SEARCH, "--trials=ten"], "(given: ten)"),
     "input size out of range": ([*SEARCH, *RANDOM, "--input-size", "4"], "input size 4 is out of range"),
+    "calibrating under no name": (
+        ["calibrate", "--name", "My Board", "--out", "new.toml"],
+        "'My Board' is no name for a device",
+    ),
+    "calibrating into what is there": (
+        ["calibrate", "--name", "mine", "--out", "text.toml"],
+        "text.toml exists",
+    ),
+    "calibrating elsewhere": (
+        ["calibrate", "--name", "mine", "--out", "new.toml", "--on", "ftp://pi"],
+        "cannot measure on 'ftp://pi'",
+    ),
+    "calibrating like nothing": (
+        ["calibrate", "--name", "mine", "--out", "new.toml", "--like", "pi"],
+        "unknown device 'pi'",
+    ),
+    "calibrating without time": (
+        ["calibrate", "--name", "mine", "--out", "new.toml", "--seconds", "0"],
+        "--seconds",
+    ),
     "timing what is not ONNX": (["bench", "text.onnx"], "cannot be timed"),
     "timing what does not exist": (["bench", "nope.onnx"], "nope.onnx"),
     "timing elsewhere": (

@@ -28,6 +28,7 @@ VERBS = (
     "export",
     "verify",
     "bench",
+    "calibrate",
     "encode",
     "train-head",
     "evaluate",
