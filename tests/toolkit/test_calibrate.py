@@ -1,0 +1,72 @@
+"""``privynet calibrate`` on this machine: the profile, its use, too little time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from privynet.device_profiles import DeviceProfile, load_profile, validate_profile
+from privynet.device_profiles.calibration import calibrate
+from privynet.encoders import Splitter, load_backbone, parse_backbone
+from privynet.errors import PrivynetError
+
+from .conftest import run_process
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What the command wrote and printed."""
+
+    file: Path
+    document: dict[str, Any]
+
+    @property
+    def profile(self) -> DeviceProfile:
+        return load_profile(str(self.file))
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
+    file = tmp_path_factory.mktemp("calibrated") / "this-machine.toml"
+    options = ["--name", "this-machine", "--like", "raspberry-pi-5", "--threads", "1", "--seconds", "15"]
+    outcome = run_process(["calibrate", *options, "--out", file, "--json"])
+    assert outcome.code == 0, outcome.err
+    return Calibrated(file, outcome.json)
+
+
+def test_the_profile_is_valid_and_has_the_limits_that_were_asked_for(calibrated: Calibrated) -> None:
+    assert validate_profile(calibrated.file) == []
+    profile = calibrated.profile
+    assert profile.name == "this-machine"
+    assert profile.limits == load_profile("raspberry-pi-5").limits
+    assert profile.document() == calibrated.document["profile"]
+
+
+def test_it_predicts_and_does_not_call_that_estimated(calibrated: Calibrated) -> None:
+    splitter = Splitter(load_backbone(parse_backbone("bundled")), 32)
+    small, large = (
+        calibrated.profile.predict_latency_ms(splitter.costs(cut, range(32)), threads=1)
+        for cut in ("blocks.1.2", "blocks.7.2")
+    )
+    assert 0 < small.low <= small.ms <= small.high
+    assert small.ms < large.ms
+    assert not small.estimated
+
+
+def test_its_error_is_that_of_models_left_out(calibrated: Calibrated) -> None:
+    error = calibrated.document["error"]["1"]
+    times = calibrated.document["profile"]["latency"]["float32"]["1"]
+    assert error["n"] >= 60
+    assert 0 < error["median"] < error["p90"] < error["max"]
+    assert times["median_error"]["value"] == pytest.approx(error["median"], rel=1e-3)
+    assert times["model_factor"]["low"] <= 1 <= times["model_factor"]["high"]
+    assert {figure["kind"] for figure in times.values()} == {"measured"}
+
+
+def test_too_little_time_is_told_with_what_helps() -> None:
+    with pytest.raises(PrivynetError, match="at least 60 are needed") as caught:
+        calibrate(name="hasty", threads=(1,), seconds=0.05)
+    assert "--seconds" in str(caught.value)
