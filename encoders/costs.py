@@ -9,7 +9,7 @@ graph's constants in float32, bytes / 1024, normalisation folded into the convol
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,15 +85,17 @@ def operations_of(graph: fx.Graph) -> list[Operation]:
     constants = constants_of(graph)
     found = []
     for node in graph.nodes:
-        sources = [source for source in node.all_input_nodes if source not in constants]
-        if sources and node.op != "output" and not _takes_a_part(node):
+        sources = [
+            source for source in node.all_input_nodes if source not in constants and gives_tensor(source)
+        ]
+        if sources and node.op != "output":
             found.append(_operation(node, sources))
     return found
 
 
 def _operation(node: fx.Node, sources: Sequence[fx.Node]) -> Operation:
     kind = kind_of(node)
-    outputs = [node] if gives_tensor(node) else [user for user in node.users if _takes_a_part(user)]
+    outputs = [node] if gives_tensor(node) else list(_parts(node))
     inputs = tuple(source.name for source in sources)
     names = tuple(one.name for one in outputs)
     weights = sum(tensor.numel() for tensor in _constants(node))
@@ -135,9 +137,11 @@ def _work(node: fx.Node, kind: Kind, sources: Sequence[fx.Node]) -> Work:
     return Work.ADDITION if kind is Kind.COMBINE and adds and alike else Work.ELEMENTWISE
 
 
-def _takes_a_part(node: fx.Node) -> bool:
-    """Whether a node takes one of the tensors that another one gives."""
-    return node.target is operator.getitem and not gives_tensor(node.all_input_nodes[0])
+def _parts(node: fx.Node) -> Iterator[fx.Node]:
+    """The tensors that are taken of what a node gives."""
+    for user in node.users:
+        if user.target is operator.getitem:
+            yield from [user] if gives_tensor(user) else _parts(user)
 
 
 def _is_curved(node: fx.Node, kind: Kind) -> bool:

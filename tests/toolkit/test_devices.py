@@ -58,7 +58,8 @@ def test_every_figure_is_shown_with_its_source(privynet: Run, profile: DevicePro
     name = profile.name
     shown = " ".join(privynet("devices", "show", name).out.split())
     document = privynet("devices", "show", name, "--json").json["profile"]
-    for figure in (document["cores"], document["memory_mb"], document["latency"]["median_error"]):
+    times = document["latency"]["float32"][f"{profile.threads}"]
+    for figure in (document["cores"], document["memory_mb"], times["median_error"]):
         assert f"{figure['value']:g}" in shown
         assert figure["source"] in shown
     for limit in document["limits"].values():
