@@ -94,7 +94,7 @@ documents = st.sampled_from([profile.document() for profile in catalogue()])
 styles = st.booleans()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(documents, st.data(), styles)
 def test_a_key_that_is_left_out_is_named_on_the_line_of_its_table(
     document: Document, data: st.DataObject, inline: bool
@@ -109,7 +109,7 @@ def test_a_key_that_is_left_out_is_named_on_the_line_of_its_table(
     assert f"key {'.'.join(path)} is missing" in finding["message"]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(documents, st.data(), styles)
 def test_a_key_that_is_misspelt_is_named_on_its_line_with_the_right_one(
     document: Document, data: st.DataObject, inline: bool
@@ -133,7 +133,7 @@ def test_a_key_that_is_misspelt_is_named_on_its_line_with_the_right_one(
     assert f"unknown key {'.'.join((*path[:-1], misspelt))}; did you mean {key}?" in findings[0]["message"]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(documents, st.data(), styles)
 def test_a_value_of_the_wrong_type_is_named_on_its_line(
     document: Document, data: st.DataObject, inline: bool
@@ -153,7 +153,7 @@ def test_a_value_of_the_wrong_type_is_named_on_its_line(
     assert all("\n" not in finding["message"] for finding in findings)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(documents, st.data(), st.floats(min_value=-1e9, max_value=-1e-6), styles)
 def test_a_negative_figure_is_refused_on_its_line(
     document: Document, data: st.DataObject, negative: float, inline: bool
@@ -164,7 +164,7 @@ def test_a_negative_figure_is_refused_on_its_line(
     assert (finding["code"], finding["line"]) == ("negative-figure", places[path])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(documents, st.data(), st.sampled_from(["GB", "ns", "", "MS"]), styles)
 def test_a_wrong_unit_is_named_on_its_line_with_the_right_one(
     document: Document, data: st.DataObject, unit: str, inline: bool
@@ -311,7 +311,7 @@ def test_every_key_that_is_given_twice_is_told() -> None:
     ]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.text(max_size=60))
 def test_no_text_is_more_than_a_list_of_findings(text: str) -> None:
     assume(text.isprintable() or "\n" in text)

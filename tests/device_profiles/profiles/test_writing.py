@@ -43,7 +43,7 @@ def profiles(draw: st.DrawFn) -> DeviceProfile:
     return DeviceProfile.model_validate(document)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(profiles())
 def test_what_was_written_is_read_back_the_same(profile: DeviceProfile) -> None:
     with tempfile.TemporaryDirectory() as folder:
