@@ -65,7 +65,7 @@ COLUMNS = {
     "dense": ("conv", "pointwise", "grouped"),
     "depthwise": ("depthwise",),
     "linear": ("linear",),
-    "activations": ("activations", "depthwise_activations", "image", "elementwise", "pool", "move"),
+    "activations": ("activations", "depthwise_activations", "image", "elementwise", "pool", "mean", "move"),
 }
 # From ncnn to ONNX Runtime: value, low, high, source.
 RUNTIME_FACTORS = {

@@ -22,11 +22,7 @@ from .operators import Kind, constants_of, kind_of, module_of
 from .shapes import gives_tensor
 from .tracing import trace
 
-_BOUNDS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Hardsigmoid)
-_BOUNDING = (
-    *(F.relu, F.relu6, F.leaky_relu, F.hardtanh, F.hardsigmoid, torch.relu, torch.clamp),
-    *("relu", "clamp"),
-)
+_RELUS = (F.relu, torch.relu, "relu")
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,9 @@ def _operation(node: fx.Node, sources: Sequence[fx.Node]) -> Operation:
         convolution = _convolution(node)
         return Operation(Work.CONVOLUTION, inputs, names, weights, convolution=convolution)
     macs = elements(node) * node.all_input_nodes[0].meta["shape"][-1] if kind is Kind.LINEAR else 0
-    return Operation(_work(node, kind, sources), inputs, names, weights, macs, curved=_is_curved(node, kind))
+    return Operation(
+        _work(node, kind, sources), inputs, names, weights, macs, activated=_is_activated(node, kind)
+    )
 
 
 def _convolution(node: fx.Node) -> Convolution:
@@ -144,13 +142,13 @@ def _parts(node: fx.Node) -> Iterator[fx.Node]:
             yield from [user] if gives_tensor(user) else _parts(user)
 
 
-def _is_curved(node: fx.Node, kind: Kind) -> bool:
-    """Whether an activation is more than a bound or a slope."""
+def _is_activated(node: fx.Node, kind: Kind) -> bool:
+    """Whether a node is an activation other than ReLU."""
     if kind is not Kind.ACTIVATION:
         return False
     if node.op == "call_module":
-        return not isinstance(module_of(node), _BOUNDS)
-    return node.target not in _BOUNDING
+        return not isinstance(module_of(node), nn.ReLU) or isinstance(module_of(node), nn.ReLU6)
+    return node.target not in _RELUS
 
 
 def _is_gated(node: fx.Node) -> bool:

@@ -20,6 +20,7 @@ KernelKind = Literal[
     "grouped",
     "linear",
     "pool",
+    "mean",
     "elementwise",
     "move",
     "image",
@@ -89,7 +90,7 @@ class Operation:
     """One operation of a graph: the names of the tensors that it reads, weights left out, and makes.
 
     ``weights`` is a number of parameters; ``macs`` those of a linear layer, a convolution's follow from its
-    shape. ``curved`` says that it computes more than a bound for each element: a sigmoid, a swish.
+    shape. ``activated`` says that it is an activation other than ReLU.
     """
 
     work: Work
@@ -98,7 +99,7 @@ class Operation:
     weights: int = 0
     macs: int = 0
     convolution: Convolution | None = None
-    curved: bool = False
+    activated: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ class Kernel:
 
     ``reordered_elements`` of its input, or of the graph's output that it makes, pass between convolutions
     and other work: where convolutions keep their tensors in blocks of channels, those are copied;
-    ``reorders`` is the number of such tensors. ``curved_elements`` are those on which it computes an
-    activation that is more than a bound. Kind ``image`` prepares the image: casts, permutes, normalises.
+    ``reorders`` is the number of such tensors. ``activated_elements`` are those on which it computes an
+    activation other than ReLU, which costs a pass of its own. Kind ``image`` prepares the image: casts,
+    permutes, normalises.
     """
 
     kind: KernelKind
@@ -120,7 +122,7 @@ class Kernel:
     convolution: Convolution | None = None
     reordered_elements: int = 0
     reorders: int = 0
-    curved_elements: int = 0
+    activated_elements: int = 0
 
 
 _KINDS: dict[Work, KernelKind] = {
@@ -128,7 +130,7 @@ _KINDS: dict[Work, KernelKind] = {
     Work.FUSABLE_ACTIVATION: "elementwise",
     Work.ELEMENTWISE: "elementwise",
     Work.POOL: "pool",
-    Work.MEAN: "pool",
+    Work.MEAN: "mean",
     Work.ADDITION: "elementwise",
     Work.CONCATENATION: "move",
     Work.MOVE: "move",
@@ -180,7 +182,7 @@ class _Fusion:
             (made,) = operation.outputs
             place = self._places[made] = self._places[inputs[0]]
             self._blocked[made] = self._blocked[inputs[0]]
-            self.kernels[place] = _with(self.kernels[place], curved=_curved(operation, self._shapes))
+            self.kernels[place] = _with(self.kernels[place], activated=_activated(operation, self._shapes))
             return
         in_blocks = operation.work is Work.CONVOLUTION or (
             operation.work in _KEEPS_BLOCKS and all(self._blocked.get(name, False) for name in inputs)
@@ -250,19 +252,19 @@ def _kernel(operation: Operation, inputs: Sequence[str], copied: Sequence[str], 
         convolution=convolution,
         reordered_elements=sum(math.prod(shapes[name]) for name in copied),
         reorders=len(copied),
-        curved_elements=_curved(operation, shapes),
+        activated_elements=_activated(operation, shapes),
     )
 
 
-def _curved(operation: Operation, shapes: Shapes) -> int:
-    return math.prod(shapes[operation.outputs[0]]) if operation.curved else 0
+def _activated(operation: Operation, shapes: Shapes) -> int:
+    return math.prod(shapes[operation.outputs[0]]) if operation.activated else 0
 
 
-def _with(kernel: Kernel, *, reordered: int = 0, curved: int = 0) -> Kernel:
+def _with(kernel: Kernel, *, reordered: int = 0, activated: int = 0) -> Kernel:
     """The kernel with so many elements more."""
     return replace(
         kernel,
         reordered_elements=kernel.reordered_elements + reordered,
         reorders=kernel.reorders + (reordered > 0),
-        curved_elements=kernel.curved_elements + curved,
+        activated_elements=kernel.activated_elements + activated,
     )

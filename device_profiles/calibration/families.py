@@ -17,6 +17,7 @@ _PLACES = (
     *((24, 80), (32, 112), (64, 80)),
 )
 _MOBILE_WIDTHS = (16, 24, 40, 80, 112, 160, 320)
+_ACTIVATIONS = ("Relu", "Relu", "Clip", "Clip", "HardSwish", "SiLU")
 _WIDTHS = (64, 128, 256, 512, 512, 512)
 
 
@@ -65,7 +66,7 @@ def _stages(
 
 
 def _mobile(generator: random.Random) -> GrowingNetwork:
-    activation = generator.choice(("Relu", "Relu", "HardSwish", "SiLU"))
+    activation = generator.choice(_ACTIVATIONS)
     sizes = (32, 48, 64, 80, 96, 128, 160, 192, 224)
     network = _begin(generator, sizes, stem=generator.choice((16, 32)), activation=activation)
     gated = generator.random() < 0.5
@@ -180,7 +181,7 @@ def _at_a_place(
 
 
 def _few_mobile(generator: random.Random) -> GrowingNetwork:
-    activation = generator.choice(("Relu", "Relu", "HardSwish", "SiLU"))
+    activation = generator.choice(_ACTIVATIONS)
     window, gated = generator.choice((3, 3, 5)), generator.random() < 0.3
 
     def block(network: GrowingNetwork) -> None:
@@ -200,6 +201,15 @@ def _few_mobile(generator: random.Random) -> GrowingNetwork:
 
 def _few_residual(generator: random.Random) -> GrowingNetwork:
     return _at_a_place(generator, lambda network: blocks.basic(network, network.channels))
+
+
+def _heavy(generator: random.Random) -> GrowingNetwork:
+    """So many weights on so few pixels that reading them takes longest."""
+    network = GrowingNetwork(generator.choice((2, 3, 4, 6, 7)))
+    network.convolve(generator.choice((256, 384, 512)), window=3, activation="Relu")
+    for _ in range(generator.randint(1, 3)):
+        blocks.basic(network, network.channels)
+    return network
 
 
 def _few_dense(generator: random.Random) -> GrowingNetwork:
@@ -255,4 +265,5 @@ SHALLOW: dict[str, Family] = {
     "few-mobile-again": _few_mobile,
     "few-dense": _few_dense,
     "few-shuffled": _few_shuffled,
+    "heavy": _heavy,
 }

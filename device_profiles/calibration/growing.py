@@ -60,6 +60,13 @@ class GrowingNetwork:
         self._constants.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
         return name
 
+    def _number(self, value: float) -> str:
+        from onnx import TensorProto, helper
+
+        name = f"c{len(self._constants)}"
+        self._constants.append(helper.make_tensor(name, TensorProto.FLOAT, [], [value]))
+        return name
+
     def floats(self, *shape: int, value: float) -> str:
         """A weight of one value."""
         from onnx import TensorProto, helper
@@ -80,6 +87,8 @@ class GrowingNetwork:
         self._macs.append(channels * self.size**2 * inner * window**2)
         if activation == "SiLU":
             self.tensor = self.add("Mul", self.tensor, self.add("Sigmoid", self.tensor))
+        elif activation == "Clip":
+            self.apply("Clip", self._number(0.0), self._number(6.0))
         elif activation:
             self.apply(activation)
 

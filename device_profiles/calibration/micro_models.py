@@ -15,7 +15,7 @@ from .families import DEEP, SHALLOW
 if TYPE_CHECKING:
     import onnx
 
-COUNT = 150
+COUNT = 160
 SEED = 0
 
 

@@ -29,7 +29,10 @@ _WORK = {
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"), Work.VIEW),
 }
 
-_CURVED = ("Sigmoid", "Tanh", "HardSwish", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softplus", "Softsign")
+_ACTIVATED = (
+    *("Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "PRelu"),
+    *("Selu", "Celu", "Gelu", "Mish", "Softplus", "Softsign"),
+)
 
 
 def operations_of(graph: onnx.GraphProto, shapes: Shapes) -> list[Operation]:
@@ -66,8 +69,8 @@ def _operation(node: onnx.NodeProto, data: tuple[str, ...], weights: int, shapes
         macs = math.prod(shapes[outputs[0]]) * shapes[node.input[0]][-2 if turned else -1]
     # The axes, pads and sizes of other work are no parameters.
     kept = weights if work in (Work.LINEAR, Work.ELEMENTWISE) else 0
-    curved = node.op_type in _CURVED or (node.op_type == "Mul" and len(data) == 1 and not weights)
-    return Operation(work, data, outputs, kept, macs, curved=curved)
+    activated = node.op_type in _ACTIVATED or (node.op_type == "Mul" and len(data) == 1 and not weights)
+    return Operation(work, data, outputs, kept, macs, activated=activated)
 
 
 def _work(node: onnx.NodeProto, data: Sequence[str], shapes: Shapes) -> Work:

@@ -34,9 +34,10 @@ FEATURES: dict[str, str] = {
     "depthwise_activations": "ms/Melement",
     "image": "ms/Melement",
     "elementwise": "ms/Melement",
-    "curved": "ms/Melement",
+    "activated": "ms/Melement",
     "gated": "ms/Melement",
     "pool": "ms/Melement",
+    "mean": "ms/Melement",
     "move": "ms/Melement",
     "reordered": "ms/Melement",
 }
@@ -66,7 +67,7 @@ def features_of(kernels: Iterable[Kernel], *, channel_block: int = 1) -> dict[st
         else:
             found["per_small_kernel_overhead"] += 1
             found[kernel.kind] += (kernel.input_elements + kernel.output_elements) / 1e6
-            found["gated"] += kernel.curved_elements / 1e6
+            found["gated"] += kernel.activated_elements / 1e6
         found["per_reorder_overhead"] += kernel.reorders
         # Read and written.
         found["reordered"] += 2 * kernel.reordered_elements / 1e6
@@ -102,7 +103,7 @@ def _add_convolution(found: dict[str, float], kernel: Kernel, block: int) -> Non
     found["weights"] += inputs * outputs / shape.groups * window / 1e6
     moved = kernel.input_elements * inputs / shape.input_channels + outputs * pixels
     found["depthwise_activations" if depthwise else "activations"] += moved / 1e6
-    found["curved"] += kernel.curved_elements / 1e6
+    found["activated"] += kernel.activated_elements / 1e6
     found["per_kernel_overhead"] += 1
 
 

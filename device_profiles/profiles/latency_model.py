@@ -54,9 +54,10 @@ class KernelTimes(Section):
     depthwise_activations: _PerMelement | None = None
     image: _PerMelement | None = None
     elementwise: _PerMelement | None = None
-    curved: _PerMelement | None = None
+    activated: _PerMelement | None = None
     gated: _PerMelement | None = None
     pool: _PerMelement | None = None
+    mean: _PerMelement | None = None
     move: _PerMelement | None = None
     reordered: _PerMelement | None = None
     median_error: _Fraction

@@ -23,13 +23,13 @@ def convolve(shape: Convolution, source: str, made: str) -> Operation:
 def test_an_activation_that_alone_reads_a_convolution_is_part_of_it() -> None:
     operations = [
         convolve(STEM, "image", "a"),
-        Operation(Work.FUSABLE_ACTIVATION, ("a",), ("b",), curved=True),
+        Operation(Work.FUSABLE_ACTIVATION, ("a",), ("b",), activated=True),
         convolve(POINT, "b", "c"),
     ]
     first, second = fuse(operations, SHAPES, ["c"])
     assert (first.kind, second.kind) == ("conv3x3s1", "pointwise")
     assert (first.macs, second.macs) == (16 * 64 * 27, 16 * 64 * 16)
-    assert first.curved_elements == 16 * 64
+    assert first.activated_elements == 16 * 64
     # Between convolutions nothing is copied; the output is.
     assert (first.reorders, second.reorders) == (0, 1)
 
