@@ -31,7 +31,7 @@ class Calibrated:
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
     file = tmp_path_factory.mktemp("calibrated") / "this-machine.toml"
-    options = ["--name", "this-machine", "--like", "raspberry-pi-5", "--threads", "1", "--seconds", "15"]
+    options = ["--name", "this-machine", "--like", "raspberry-pi-5", "--threads", "1", "--seconds", "30"]
     outcome = run_process(["calibrate", *options, "--out", file, "--json"])
     assert outcome.code == 0, outcome.err
     return Calibrated(file, outcome.json)
