@@ -21,6 +21,7 @@ earlier day among them: delete the file to measure anew.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import random
 import tempfile
@@ -85,6 +86,7 @@ def sample(size: Size) -> list[dict[str, Any]]:
     return found
 
 
+@functools.cache
 def splitter(backbone: str, input_size: int) -> Splitter:
     """With random weights: a time does not depend on them."""
     weights = None if backbone == "bundled" else "random"

@@ -147,7 +147,7 @@ def _is_activated(node: fx.Node, kind: Kind) -> bool:
     if kind is not Kind.ACTIVATION:
         return False
     if node.op == "call_module":
-        return not isinstance(module_of(node), nn.ReLU) or isinstance(module_of(node), nn.ReLU6)
+        return not isinstance(module_of(node), nn.ReLU)
     return node.target not in _RELUS
 
 

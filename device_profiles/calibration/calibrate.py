@@ -17,7 +17,7 @@ from ...progress import SILENT, Progress, Task
 from ..costs import model_costs
 from ..latency import FEATURES, LatencyFit, fit_latency
 from ..measuring import PackResult, run_pack
-from ..profiles import DeviceProfile, load_profile
+from ..profiles import NAME_PATTERN, SCHEMA_VERSION, DeviceProfile, load_profile
 from ..targets import Target, open_target
 from .micro_models import MicroModel, micro_models
 
@@ -27,7 +27,6 @@ LEAST_MODELS = 60
 """Fewer cannot tell the kinds of work apart."""
 _SILENCE_SECONDS = 120.0
 _MOST_THREADS = 4
-_NAME = r"[a-z0-9][a-z0-9.-]*"
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def calibrate(
     """
     if not seconds > 0:
         raise InputError(f"seconds is {seconds:g}", hint="give more than 0")
-    if not re.fullmatch(_NAME, name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise InputError(
             f"{name!r} is no name for a device", hint="use lower case letters, digits, '-' and '.'"
         )
@@ -182,7 +181,7 @@ def _profile(
         )
     threads = like.threads if like and like.threads in timed else fastest
     document: dict[str, Any] = {
-        "schema_version": 2,
+        "schema_version": SCHEMA_VERSION,
         "name": name,
         "title": f"{processor}, calibrated",
         "class": like.device_class if like else ("phone" if on.startswith("adb:") else "board"),

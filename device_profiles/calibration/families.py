@@ -246,24 +246,25 @@ def _tiny(generator: random.Random) -> GrowingNetwork:
     return network
 
 
-DEEP: dict[str, Family] = {
-    "mobile": _mobile,
-    "residual": _residual,
-    "mobile-again": _mobile,
-    "wide": _wide,
-    "squeezed": _squeezed,
-    "mobile-once-more": _mobile,
-    "dense": _densely,
-    "plain": _plain,
-    "grouped": _grouped,
-}
-SHALLOW: dict[str, Family] = {
-    "few-mobile": _few_mobile,
-    "image": _image,
-    "few-residual": _few_residual,
-    "tiny": _tiny,
-    "few-mobile-again": _few_mobile,
-    "few-dense": _few_dense,
-    "few-shuffled": _few_shuffled,
-    "heavy": _heavy,
-}
+# Mobile networks are what runs on devices most: they come more often.
+DEEP: tuple[tuple[str, Family], ...] = (
+    ("mobile", _mobile),
+    ("residual", _residual),
+    ("mobile", _mobile),
+    ("wide", _wide),
+    ("squeezed", _squeezed),
+    ("mobile", _mobile),
+    ("dense", _densely),
+    ("plain", _plain),
+    ("grouped", _grouped),
+)
+SHALLOW: tuple[tuple[str, Family], ...] = (
+    ("few-mobile", _few_mobile),
+    ("image", _image),
+    ("few-residual", _few_residual),
+    ("tiny", _tiny),
+    ("few-mobile", _few_mobile),
+    ("few-dense", _few_dense),
+    ("few-shuffled", _few_shuffled),
+    ("heavy", _heavy),
+)

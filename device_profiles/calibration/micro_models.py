@@ -33,8 +33,8 @@ def micro_models(count: int = COUNT, *, seed: int = SEED) -> list[MicroModel]:
     for number in range(count):
         generator = random.Random(f"{seed}:{number}")
         families = SHALLOW if number % 2 else DEEP
-        family = list(families)[number // 2 % len(families)]
-        network = families[family](generator)
+        family, draw = families[number // 2 % len(families)]
+        network = draw(generator)
         if generator.random() < 0.5:
             network.convolve(generator.choice((4, 8, 12, 16, 24, 32, 48)))
         models.append(MicroModel(f"{number:03d}-{family}", network.model()))

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, Sequence[int]]
 
+_FUSABLE = ("Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "PRelu")
+"""With ReLU the activations that the kernel before them computes."""
+_ACTIVATED = frozenset({*_FUSABLE, "Selu", "Celu", "Gelu", "Mish", "Softplus", "Softsign"})
 _WORK = {
-    **dict.fromkeys(("Conv",), Work.CONVOLUTION),
+    "Conv": Work.CONVOLUTION,
     **dict.fromkeys(("Gemm", "MatMul"), Work.LINEAR),
-    **dict.fromkeys(
-        ("Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "PRelu"),
-        Work.FUSABLE_ACTIVATION,
-    ),
+    **dict.fromkeys(("Relu", *_FUSABLE), Work.FUSABLE_ACTIVATION),
     **dict.fromkeys(("MaxPool", "AveragePool", "Resize"), Work.POOL),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), Work.MEAN),
     **dict.fromkeys(
@@ -28,11 +28,6 @@ _WORK = {
     ),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"), Work.VIEW),
 }
-
-_ACTIVATED = (
-    *("Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "PRelu"),
-    *("Selu", "Celu", "Gelu", "Mish", "Softplus", "Softsign"),
-)
 
 
 def operations_of(graph: onnx.GraphProto, shapes: Shapes) -> list[Operation]:

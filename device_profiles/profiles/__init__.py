@@ -4,12 +4,14 @@ from .aliases import Alias, aliases
 from .json_schema import profile_schema
 from .own import OwnProfile, own_folder
 from .reading import CATALOGUE, catalogue, list_profiles, load_profile
-from .schema import DeviceProfile
+from .schema import NAME_PATTERN, SCHEMA_VERSION, DeviceProfile
 from .validation import validate_profile
 from .writing import check_can_write, profile_text, write_profile
 
 __all__ = [
     "CATALOGUE",
+    "NAME_PATTERN",
+    "SCHEMA_VERSION",
     "Alias",
     "DeviceProfile",
     "OwnProfile",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ...encoders import Costs
 
 SCHEMA_VERSION = 2
+NAME_PATTERN = r"^[a-z0-9][a-z0-9.-]*$"
 
 
 class Limit(Section):
@@ -57,7 +58,7 @@ class DeviceProfile(Section):
     """
 
     schema_version: Literal[2]
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     title: Text
     device_class: Literal["board", "phone"] = Field(alias="class")
     core_type: Text

@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -93,7 +94,7 @@ class Transport:
         return data
 
 
-class Stream:
+class Stream(ABC):
     """A service that was opened; ``received`` and ``closed`` come from the other end."""
 
     def __init__(self, transport: Transport, ours: int, theirs: int) -> None:
@@ -118,8 +119,9 @@ class Stream:
             self._transport.forget(self._ours)
             self._transport.send(CLSE, self._ours, self._theirs)
 
+    @abstractmethod
     def received(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Take what the other end has sent."""
 
     def closed(self) -> None:
         self._open = False

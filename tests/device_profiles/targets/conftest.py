@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from .place import Place
+from .place import Elsewhere, Place
 from .temporary_adb import AdbServer, Phone, adb
 from .temporary_sshd import Board, sshd
 
@@ -22,12 +22,6 @@ class Here(Place):
     """This machine."""
 
     url = "local"
-
-    def cut(self) -> None:
-        raise NotImplementedError
-
-    def limit(self, kind: int, value: int) -> None:
-        raise NotImplementedError
 
 
 @pytest.fixture(scope="session")
@@ -116,9 +110,9 @@ def place(request: pytest.FixtureRequest) -> Place:
 @pytest.fixture(
     params=[pytest.param("board", marks=pytest.mark.ssh), pytest.param("phone", marks=pytest.mark.adb)]
 )
-def elsewhere(request: pytest.FixtureRequest) -> Place:
+def elsewhere(request: pytest.FixtureRequest) -> Elsewhere:
     """Each of those that have a connection to lose."""
-    found: Place = request.getfixturevalue(request.param)
+    found: Elsewhere = request.getfixturevalue(request.param)
     return found
 
 

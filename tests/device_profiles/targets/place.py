@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 
-class Place(ABC):
+class Place:
     """A target with its own folder for temporary files and its own folder of programs, first on its PATH."""
 
     url: str
@@ -79,6 +79,10 @@ class Place(ABC):
     def _is_of_agent(self, command: list[str]) -> bool:
         text = " ".join(command[1:])
         return str(self.temporary) in text and "agent.py" in text
+
+
+class Elsewhere(Place, ABC):
+    """A place with a connection to lose."""
 
     @abstractmethod
     def cut(self) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from .place import Place
+from .place import Elsewhere
 from .server import Server
 from .temporary_sshd import free_port
 
@@ -47,7 +47,7 @@ class AdbServer:
         ).stdout
 
 
-class Phone(Place):
+class Phone(Elsewhere):
     """The daemon, connected to a server."""
 
     def __init__(self, folder: Path, server: AdbServer) -> None:

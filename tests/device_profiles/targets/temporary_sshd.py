@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from .place import Place
+from .place import Elsewhere
 from .server import Server
 
 _STARTING_S = 20.0
@@ -32,7 +32,7 @@ def make_key(path: Path, *, passphrase: str = "") -> Path:
     return path
 
 
-class Board(Place):
+class Board(Elsewhere):
     """The server, and the client's home that goes with it: its key, and this board among its known hosts."""
 
     def __init__(self, folder: Path, *, port: int | None = None) -> None:

@@ -22,7 +22,7 @@ from privynet.device_profiles.measuring import measurement
 from privynet.device_profiles.targets import open_target
 from privynet.errors import InputError, PrivynetError
 
-from .place import PYTHON, Place, eventually
+from .place import PYTHON, Elsewhere, Place, eventually
 
 AGENT_ONLY = f'case "$1" in -c) {PYTHON} ;; esac\n'
 """The start of a Python that is one when it is looked at, and something else with the agent."""
@@ -51,12 +51,12 @@ def fails(place: Place, model: Path, match: str, kind: type[PrivynetError] = Pri
     return str(caught.value)
 
 
-def test_a_connection_that_is_cut(elsewhere: Place, model: Path) -> None:
+def test_a_connection_that_is_cut(elsewhere: Elsewhere, model: Path) -> None:
     with once_running(elsewhere, lambda _: elsewhere.cut()):
         fails(elsewhere, model, "^the connection to (ssh|adb)://.* was cut; nothing was measured; try again$")
 
 
-def test_a_connection_that_is_cut_while_a_file_is_copied(elsewhere: Place, tmp_path: Path) -> None:
+def test_a_connection_that_is_cut_while_a_file_is_copied(elsewhere: Elsewhere, tmp_path: Path) -> None:
     large = tmp_path / "large.onnx"
     with large.open("wb") as stream:
         stream.truncate(400_000_000)
@@ -70,50 +70,50 @@ def test_a_connection_that_is_cut_while_a_file_is_copied(elsewhere: Place, tmp_p
     copying.join()
 
 
-def test_a_full_disk(elsewhere: Place, model: Path) -> None:
+def test_a_full_disk(elsewhere: Elsewhere, model: Path) -> None:
     elsewhere.limit(resource.RLIMIT_FSIZE, 100_000)
     message = fails(elsewhere, model, r"^encoder\.onnx cannot be copied to .*: .*; free some room there")
     assert "too large" in message or "size limit" in message
 
 
-def test_a_disk_that_is_too_small_is_noticed_before_the_copy(elsewhere: Place, model: Path) -> None:
+def test_a_disk_that_is_too_small_is_noticed_before_the_copy(elsewhere: Elsewhere, model: Path) -> None:
     elsewhere.program(
         "df", "echo 'Filesystem 1024-blocks Used Available Capacity Mounted'; echo 'd 9 8 64 9% /'"
     )
     fails(elsewhere, model, r"^encoder\.onnx takes 787 kB, .* has 66 kB left; free some room there")
 
 
-def test_a_folder_that_cannot_be_written_to(elsewhere: Place, model: Path) -> None:
+def test_a_folder_that_cannot_be_written_to(elsewhere: Elsewhere, model: Path) -> None:
     elsewhere.program(
         "mktemp", "echo 'mktemp: failed to create directory: Read-only file system' >&2; exit 1"
     )
     fails(elsewhere, model, "^no temporary folder can be made on .*: mktemp: .*Read-only file system")
 
 
-def test_memory_that_does_not_suffice(elsewhere: Place, greedy_model: Path) -> None:
+def test_memory_that_does_not_suffice(elsewhere: Elsewhere, greedy_model: Path) -> None:
     elsewhere.program("python3", f'case "$1" in -c) ;; *) ulimit -v 1000000 ;; esac\n{PYTHON}')
     fails(elsewhere, greedy_model, "^the measuring process failed: .*[Ff]ailed to allocate memory")
 
 
-def test_an_agent_that_is_killed(elsewhere: Place, model: Path) -> None:
+def test_an_agent_that_is_killed(elsewhere: Elsewhere, model: Path) -> None:
     with once_running(elsewhere, lambda found: [process.kill() for process in found]):
         fails(
             elsewhere, model, "^the measuring process was ended by signal 9 before its result.*out of memory"
         )
 
 
-def test_an_agent_that_hangs(elsewhere: Place, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_hangs(elsewhere: Elsewhere, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measurement, "SILENCE_SECONDS", 3.0)
     with once_running(elsewhere, lambda found: [process.send_signal(signal.SIGSTOP) for process in found]):
         fails(elsewhere, model, "^the measuring process said nothing for 3 s and was ended")
 
 
-def test_garbage_on_stdout(elsewhere: Place, model: Path) -> None:
+def test_garbage_on_stdout(elsewhere: Elsewhere, model: Path) -> None:
     elsewhere.program("python3", AGENT_ONLY + "head -c 300 /dev/urandom; echo; exec sleep 600")
     fails(elsewhere, model, "^the measuring process printed what is not its protocol: ")
 
 
-def test_a_python_for_another_processor(elsewhere: Place, model: Path) -> None:
+def test_a_python_for_another_processor(elsewhere: Elsewhere, model: Path) -> None:
     other = elsewhere.programs / "python3"
     sparc = b"\x7fELF\x01\x02\x01" + bytes(9) + struct.pack(">HHI", 2, 2, 1) + bytes(200)
     other.unlink()
@@ -126,7 +126,7 @@ def test_a_python_for_another_processor(elsewhere: Place, model: Path) -> None:
     )
 
 
-def test_an_onnxruntime_for_another_processor(elsewhere: Place, model: Path) -> None:
+def test_an_onnxruntime_for_another_processor(elsewhere: Elsewhere, model: Path) -> None:
     """Found, but not to be imported."""
     broken = elsewhere.programs / "onnxruntime"
     broken.mkdir()
@@ -139,7 +139,7 @@ def test_an_onnxruntime_for_another_processor(elsewhere: Place, model: Path) -> 
     )
 
 
-def test_no_python(elsewhere: Place, model: Path) -> None:
+def test_no_python(elsewhere: Elsewhere, model: Path) -> None:
     (elsewhere.programs / "python3").unlink()
     hint = {
         "ssh": "run there: sudo apt-get install python3",
@@ -148,24 +148,24 @@ def test_no_python(elsewhere: Place, model: Path) -> None:
     fails(elsewhere, model, f"^there is no Python on .*; {hint[elsewhere.url.partition(':')[0]]}$")
 
 
-def test_a_python_without_what_the_agent_needs(elsewhere: Place, model: Path) -> None:
+def test_a_python_without_what_the_agent_needs(elsewhere: Elsewhere, model: Path) -> None:
     elsewhere.program("python3", PYTHON.replace('"$@"', '-S "$@"'))
     hint = "run there: python3 -m pip install numpy onnxruntime"
     fails(elsewhere, model, f"^python3 on .* lacks numpy and onnxruntime; {hint}$")
 
 
-def test_a_python_that_is_too_old(elsewhere: Place, model: Path) -> None:
+def test_a_python_that_is_too_old(elsewhere: Elsewhere, model: Path) -> None:
     elsewhere.program("python3", "echo 'python 3 8'")
     fails(elsewhere, model, r"^python3 on .* is 3\.8, 3\.9 is needed")
 
 
-def test_a_second_python_is_taken_when_the_first_is_of_no_use(elsewhere: Place, model: Path) -> None:
+def test_a_second_python_is_taken_when_the_first_is_of_no_use(elsewhere: Elsewhere, model: Path) -> None:
     elsewhere.program("python3", "echo 'python 3 8'")
     elsewhere.program("python", PYTHON)
     assert bench(model, on=elsewhere.url, sessions=1, min_seconds=0.1)["latency_ms"]["n"] >= 100
 
 
-def test_the_python_that_was_asked_for_is_an_input_error(elsewhere: Place, model: Path) -> None:
+def test_the_python_that_was_asked_for_is_an_input_error(elsewhere: Elsewhere, model: Path) -> None:
     with pytest.raises(InputError, match=r"^there is no /opt/python on .*; name one with --python$"):
         bench(model, on=elsewhere.url, python="/opt/python")
     elsewhere.program("other", PYTHON)
@@ -175,18 +175,18 @@ def test_the_python_that_was_asked_for_is_an_input_error(elsewhere: Place, model
     )
 
 
-def test_a_file_that_arrives_damaged(elsewhere: Place, model: Path) -> None:
+def test_a_file_that_arrives_damaged(elsewhere: Elsewhere, model: Path) -> None:
     elsewhere.program("sha256sum", f'echo damage >>"$1"; exec {shutil.which("sha256sum")} "$1"')
     fails(elsewhere, model, r"^agent\.py arrived damaged on .*: its SHA-256 is \w{12}… instead of \w{12}…")
 
 
-def test_a_model_that_cannot_be_timed_is_an_input_error(elsewhere: Place, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_timed_is_an_input_error(elsewhere: Elsewhere, tmp_path: Path) -> None:
     path = tmp_path / "not.onnx"
     path.write_bytes(b"this is no model")
     fails(elsewhere, path, "^the model cannot be timed", InputError)
 
 
-def test_a_guard_that_is_killed_does_not_matter(elsewhere: Place, model: Path) -> None:
+def test_a_guard_that_is_killed_does_not_matter(elsewhere: Elsewhere, model: Path) -> None:
     """What it would have cleaned is cleaned over another connection."""
     with open_target(elsewhere.url) as target:
         target.put(model)
@@ -203,7 +203,7 @@ COMMAND = [sys.executable, "-m", "privynet.toolkit.main", "bench", "--json", "--
     ("number", "code", "said"), [(signal.SIGINT, 130, b"error: interrupted\n"), (signal.SIGKILL, -9, None)]
 )
 def test_ending_the_command_ends_it_there(
-    elsewhere: Place, model: Path, number: int, code: int, said: bytes | None
+    elsewhere: Elsewhere, model: Path, number: int, code: int, said: bytes | None
 ) -> None:
     """Ctrl-C goes to all processes of the terminal."""
     command = [*COMMAND, str(model), "--on", elsewhere.url]
@@ -216,7 +216,7 @@ def test_ending_the_command_ends_it_there(
     assert elsewhere.is_clean()
 
 
-def test_what_goes_wrong_is_one_line_of_the_command_and_no_result(elsewhere: Place, model: Path) -> None:
+def test_what_goes_wrong_is_one_line_of_the_command_and_no_result(elsewhere: Elsewhere, model: Path) -> None:
     command = [*COMMAND, str(model), "--on", elsewhere.url]
     with once_running(elsewhere, lambda _: elsewhere.cut()):
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
