@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .operations import VIEWS, gated_by_sigmoid
+
 if TYPE_CHECKING:
     import onnx
 
     from ...encoders.buffers import Activation, Step
 
-_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-"""Only re-read their input's memory."""
 _IN_PLACE = frozenset(
     {
         *("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Clip", "Sigmoid", "HardSigmoid", "Tanh", "Softplus"),
@@ -47,13 +47,14 @@ def _steps(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> list[Step]:
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
+    gated = gated_by_sigmoid(graph)
     makers = {name: node.op_type for node in graph.node for name in node.output}
     weights = {weight.name for weight in graph.initializer}
     steps = []
     for node in graph.node:
         after = readers.get(node.output[0], [])
         # A constant is a weight, and x * sigmoid(x) one kernel.
-        if node.op_type == "Constant" or _is_gate_of_its_input(node, after):
+        if node.op_type == "Constant" or node.output[0] in gated:
             continue
         made = tuple(_activation(name, tensors) for name in node.output if name)
         steps.append(
@@ -74,15 +75,6 @@ def _activation(name: str, tensors: Mapping[str, Tensor]) -> Activation:
     return Activation(name, tensor.shape, tensor.bytes // max(1, math.prod(tensor.shape)))
 
 
-def _is_gate_of_its_input(node: onnx.NodeProto, readers: list[onnx.NodeProto]) -> bool:
-    return (
-        node.op_type == "Sigmoid"
-        and len(readers) == 1
-        and readers[0].op_type == "Mul"
-        and node.input[0] in readers[0].input
-    )
-
-
 def _role(
     node: onnx.NodeProto, readers: list[onnx.NodeProto], makers: Mapping[str, str], weights: set[str]
 ) -> str:
@@ -92,7 +84,7 @@ def _role(
     if kind in ("Gemm", "MatMul"):
         return "PRODUCT"
     # Padding is done inside the convolutions that read it.
-    if kind in _VIEWS or (kind == "Pad" and all(reader.op_type == "Conv" for reader in readers)):
+    if kind in VIEWS or (kind == "Pad" and all(reader.op_type == "Conv" for reader in readers)):
         return "VIEW"
     # A bias is added by the matrix product before it.
     is_bias = kind == "Add" and node.input[1] in weights and makers.get(node.input[0]) == "MatMul"

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, Sequence[int]]
 
+VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
+"""Only re-read their input's memory."""
 _FUSABLE = ("Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "PRelu")
 """With ReLU the activations that the kernel before them computes."""
 _ACTIVATED = frozenset({*_FUSABLE, "Selu", "Celu", "Gelu", "Mish", "Softplus", "Softsign"})
@@ -26,7 +28,7 @@ _WORK = {
         ("Transpose", "Slice", "Split", "Gather", "Pad", "DepthToSpace", "SpaceToDepth", "Expand", "Tile"),
         Work.MOVE,
     ),
-    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"), Work.VIEW),
+    **dict.fromkeys(VIEWS, Work.VIEW),
 }
 
 
@@ -37,7 +39,7 @@ def operations_of(graph: onnx.GraphProto, shapes: Shapes) -> list[Operation]:
     times its own sigmoid is one operation.
     """
     constant = {weight.name for weight in graph.initializer} | {""}
-    gated = _gated_by_sigmoid(graph)
+    gated = gated_by_sigmoid(graph)
     found = []
     for node in graph.node:
         data = tuple(name for name in node.input if name not in constant)
@@ -104,7 +106,7 @@ def _convolution(node: onnx.NodeProto, shapes: Shapes) -> Convolution:
     )
 
 
-def _gated_by_sigmoid(graph: onnx.GraphProto) -> set[str]:
+def gated_by_sigmoid(graph: onnx.GraphProto) -> set[str]:
     """Sigmoids whose one reader multiplies them with what they were computed from."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
