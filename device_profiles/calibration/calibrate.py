@@ -127,6 +127,8 @@ def _time(
         timed[count] = _time_once(archive, target, threads=count, seconds=seconds / rounds, task=task)
         task.advance(1 / rounds)
         cores = _cores(timed[count])
+        if max(counts) > cores:
+            raise InputError(f"{max(counts)} threads on {cores} cores", hint=f"give at most {cores}")
         if not threads and count == 1 and cores > 1:
             counts.append(min(_MOST_THREADS, cores))
     return timed

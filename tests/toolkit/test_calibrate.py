@@ -11,7 +11,7 @@ import pytest
 from privynet.device_profiles import DeviceProfile, load_profile, validate_profile
 from privynet.device_profiles.calibration import calibrate
 from privynet.encoders import Splitter, load_backbone, parse_backbone
-from privynet.errors import PrivynetError
+from privynet.errors import InputError, PrivynetError
 
 from .conftest import run_process
 
@@ -64,6 +64,11 @@ def test_its_error_is_that_of_models_left_out(calibrated: Calibrated) -> None:
     assert times["median_error"]["value"] == pytest.approx(error["median"], rel=1e-3)
     assert times["model_factor"]["low"] <= 1 <= times["model_factor"]["high"]
     assert {figure["kind"] for figure in times.values()} == {"measured"}
+
+
+def test_more_threads_than_cores_are_refused() -> None:
+    with pytest.raises(InputError, match=r"999 threads on \d+ cores; give at most \d+"):
+        calibrate(name="wide", threads=(1, 999), seconds=16)
 
 
 def test_too_little_time_is_told_with_what_helps() -> None:

@@ -111,8 +111,8 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
         limit = result.get("limit_ms")
         how = "predicted (estimated)" if predicted["estimated"] else "predicted"
         yield (
-            f"{how} on {predicted['device']}: {predicted['value']:.2f} ms, "
-            f"{predicted['low']:.2f} to {predicted['high']:.2f} ms"
+            f"{how} on {predicted['device']}: {predicted['value']:.3g} ms, "
+            f"{predicted['low']:.3g} to {predicted['high']:.3g} ms"
             + (f"; limit {limit:g} ms" if limit is not None else "")
         )
     yield from _remarks(result)
