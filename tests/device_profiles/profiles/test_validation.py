@@ -87,7 +87,8 @@ def is_optional(path: KeyPath) -> bool:
     """Whether a key may be left out."""
     if path[:2] == ("latency", "float32"):
         return len(path) == 3 or (len(path) == 4 and path[-1] not in REQUIRED)
-    return path == ("limits",) or path[:-1] == ("limits",) or path == ("latency", "runtime_factor")
+    optional = {("limits",), ("latency", "runtime_factor"), ("latency", "channel_block"), ("latency", "int8")}
+    return path in optional or path[:-1] == ("limits",)
 
 
 documents = st.sampled_from([profile.document() for profile in catalogue()])
