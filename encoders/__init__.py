@@ -11,7 +11,7 @@ from .backbones import Backbone, BackboneName, load_backbone, parse_backbone
 from .building import build_encoder, load_spec_backbone, make_encoder, write_encoder
 from .costs import Costs, module_costs
 from .encoder import Encoder
-from .kernels import Convolution, Kernel, KernelKind, Operation, Work, fuse
+from .kernels import Activation, Convolution, Kernel, KernelKind, Operation, Work, fuse
 from .payload import Payload
 from .projection import write_projection
 from .selection import fisher_scores, new_secret, random_channels, top_channels
@@ -19,6 +19,7 @@ from .spec import Adapted, EncoderSpec, Projection, ProjectionMethod
 from .splitter import Cut, Splitter
 
 __all__ = [
+    "Activation",
     "Adapted",
     "Backbone",
     "BackboneName",

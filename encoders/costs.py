@@ -16,13 +16,17 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from .kernels import Convolution, Kernel, Operation, Work, fuse
+from .kernels import Activation, Convolution, Kernel, Operation, Work, fuse
 from .liveness import elements, graph_peak_bytes, is_view, tensor_bytes
 from .operators import Kind, constants_of, kind_of, module_of
 from .shapes import gives_tensor
 from .tracing import trace
 
-_RELUS = (F.relu, torch.relu, "relu")
+_RELUS = (nn.ReLU, F.relu, torch.relu, "relu")
+_BOUNDS = (
+    *(nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU, nn.Hardsigmoid),
+    *(F.relu6, F.hardtanh, F.leaky_relu, F.prelu, F.hardsigmoid, torch.clamp, "clamp"),
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def _operation(node: fx.Node, sources: Sequence[fx.Node]) -> Operation:
         return Operation(Work.CONVOLUTION, inputs, names, weights, convolution=convolution)
     macs = elements(node) * node.all_input_nodes[0].meta["shape"][-1] if kind is Kind.LINEAR else 0
     return Operation(
-        _work(node, kind, sources), inputs, names, weights, macs, activated=_is_activated(node, kind)
+        _work(node, kind, sources), inputs, names, weights, macs, activation=_activation(node, kind)
     )
 
 
@@ -142,13 +146,13 @@ def _parts(node: fx.Node) -> Iterator[fx.Node]:
             yield from [user] if gives_tensor(user) else _parts(user)
 
 
-def _is_activated(node: fx.Node, kind: Kind) -> bool:
-    """Whether a node is an activation other than ReLU."""
+def _activation(node: fx.Node, kind: Kind) -> Activation | None:
     if kind is not Kind.ACTIVATION:
-        return False
-    if node.op == "call_module":
-        return not isinstance(module_of(node), nn.ReLU)
-    return node.target not in _RELUS
+        return None
+    operation = type(module_of(node)) if node.op == "call_module" else node.target
+    if operation in _RELUS:
+        return None
+    return Activation.BOUND if operation in _BOUNDS else Activation.CURVE
 
 
 def _is_gated(node: fx.Node) -> bool:

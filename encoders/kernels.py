@@ -52,6 +52,15 @@ class Work(Enum):
     """Only re-reads its input's memory, or is done inside its reader, as zero padding is."""
 
 
+class Activation(Enum):
+    """What an activation other than ReLU computes of each element; ReLU costs nothing of its own."""
+
+    BOUND = auto()
+    """A comparison or two: ReLU6, leaky ReLU, hard sigmoid."""
+    CURVE = auto()
+    """More: sigmoid, SiLU, GELU, hard swish."""
+
+
 @dataclass(frozen=True)
 class Convolution:
     """The shape of a two-dimensional convolution; ``window`` and ``stride`` are (height, width)."""
@@ -90,7 +99,7 @@ class Operation:
     """One operation of a graph: the names of the tensors that it reads, weights left out, and makes.
 
     ``weights`` is a number of parameters; ``macs`` those of a linear layer, a convolution's follow from its
-    shape. ``activated`` says that it is an activation other than ReLU.
+    shape. ``activation`` is None for ReLU and for what is none.
     """
 
     work: Work
@@ -99,7 +108,7 @@ class Operation:
     weights: int = 0
     macs: int = 0
     convolution: Convolution | None = None
-    activated: bool = False
+    activation: Activation | None = None
 
 
 @dataclass(frozen=True)
@@ -108,9 +117,9 @@ class Kernel:
 
     ``reordered_elements`` of its input, or of the graph's output that it makes, pass between convolutions
     and other work: where convolutions keep their tensors in blocks of channels, those are copied;
-    ``reorders`` is the number of such tensors. ``activated_elements`` are those on which it computes an
-    activation other than ReLU, which costs a pass of its own. Kind ``image`` prepares the image: casts,
-    permutes, normalises.
+    ``reorders`` is the number of such tensors. ``bounded_elements`` and ``activated_elements`` are those on
+    which it computes an :class:`Activation`, BOUND or CURVE, which costs a pass of its own. Kind ``image``
+    prepares the image: casts, permutes, normalises.
     """
 
     kind: KernelKind
@@ -122,6 +131,7 @@ class Kernel:
     convolution: Convolution | None = None
     reordered_elements: int = 0
     reorders: int = 0
+    bounded_elements: int = 0
     activated_elements: int = 0
 
 
@@ -182,7 +192,7 @@ class _Fusion:
             (made,) = operation.outputs
             place = self._places[made] = self._places[inputs[0]]
             self._blocked[made] = self._blocked[inputs[0]]
-            self.kernels[place] = _with(self.kernels[place], activated=_activated(operation, self._shapes))
+            self.kernels[place] = _with(self.kernels[place], **_activated(operation, self._shapes))
             return
         in_blocks = operation.work is Work.CONVOLUTION or (
             operation.work in _KEEPS_BLOCKS and all(self._blocked.get(name, False) for name in inputs)
@@ -252,19 +262,24 @@ def _kernel(operation: Operation, inputs: Sequence[str], copied: Sequence[str], 
         convolution=convolution,
         reordered_elements=sum(math.prod(shapes[name]) for name in copied),
         reorders=len(copied),
-        activated_elements=_activated(operation, shapes),
+        **{f"{name}_elements": count for name, count in _activated(operation, shapes).items()},
     )
 
 
-def _activated(operation: Operation, shapes: Shapes) -> int:
-    return math.prod(shapes[operation.outputs[0]]) if operation.activated else 0
+def _activated(operation: Operation, shapes: Shapes) -> dict[str, int]:
+    """The elements that an operation bounds or activates."""
+    if operation.activation is None:
+        return {}
+    name = "bounded" if operation.activation is Activation.BOUND else "activated"
+    return {name: math.prod(shapes[operation.outputs[0]])}
 
 
-def _with(kernel: Kernel, *, reordered: int = 0, activated: int = 0) -> Kernel:
+def _with(kernel: Kernel, *, reordered: int = 0, bounded: int = 0, activated: int = 0) -> Kernel:
     """The kernel with so many elements more."""
     return replace(
         kernel,
         reordered_elements=kernel.reordered_elements + reordered,
         reorders=kernel.reorders + (reordered > 0),
+        bounded_elements=kernel.bounded_elements + bounded,
         activated_elements=kernel.activated_elements + activated,
     )

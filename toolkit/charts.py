@@ -75,6 +75,25 @@ def framed(
     )
 
 
+def log_framed(
+    area: Frame, values: Iterable[float], *, label: Callable[[float], str] = number_label
+) -> Frame:
+    """The area with the same axis across and up, of the decimal logarithms of positive values."""
+    logs = [math.log10(value) for value in values] or [0.0]
+    air = 0.05 * max(max(logs) - min(logs), 0.1)
+    low, high = min(logs) - air, max(logs) + air
+    bare = replace(area, x_low=low, x_high=high, y_low=low, y_high=high)
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    steps = (1, 2, 5) if high - low < 2.5 else (1,)
+    places = [step * 10.0**decade for decade in decades for step in steps]
+    shown = [(math.log10(place), label(place)) for place in places if low <= math.log10(place) <= high]
+    return replace(
+        bare,
+        x_ticks=tuple(Tick(bare.x(at), text) for at, text in shown),
+        y_ticks=tuple(Tick(bare.y(at), text) for at, text in shown),
+    )
+
+
 def axis(values: Iterable[float]) -> tuple[float, float, list[float]]:
     """Ends of an axis that holds all values with some air, and round places between them."""
     known = list(values) or [0.0, 1.0]

@@ -68,10 +68,12 @@ class GrowingNetwork:
         return name
 
     def floats(self, *shape: int, value: float) -> str:
-        """A weight of one value."""
+        """A weight of one value, a little other for each: ONNX Runtime keeps equal weights once, and what is
+        read twice is in a cache the second time."""
         from onnx import TensorProto, helper
 
-        filling = helper.make_tensor("value", TensorProto.FLOAT, [1], [value])
+        own = value * (1 + len(self._nodes) / 1000)
+        filling = helper.make_tensor("value", TensorProto.FLOAT, [1], [own])
         return self.add("ConstantOfShape", self.integers(*shape), value=filling)
 
     def convolve(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ...encoders import Convolution, Operation, Work
+from ...encoders import Activation, Convolution, Operation, Work
 
 if TYPE_CHECKING:
     import onnx
@@ -17,7 +17,8 @@ VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 """Only re-read their input's memory."""
 _FUSABLE = ("Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "PRelu")
 """With ReLU the activations that the kernel before them computes."""
-_ACTIVATED = frozenset({*_FUSABLE, "Selu", "Celu", "Gelu", "Mish", "Softplus", "Softsign"})
+_BOUNDS = ("Clip", "LeakyRelu", "PRelu", "HardSigmoid")
+_CURVES = ("Sigmoid", "Tanh", "HardSwish", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softplus", "Softsign")
 _WORK = {
     "Conv": Work.CONVOLUTION,
     **dict.fromkeys(("Gemm", "MatMul"), Work.LINEAR),
@@ -66,8 +67,14 @@ def _operation(node: onnx.NodeProto, data: tuple[str, ...], weights: int, shapes
         macs = math.prod(shapes[outputs[0]]) * shapes[node.input[0]][-2 if turned else -1]
     # The axes, pads and sizes of other work are no parameters.
     kept = weights if work in (Work.LINEAR, Work.ELEMENTWISE) else 0
-    activated = node.op_type in _ACTIVATED or (node.op_type == "Mul" and len(data) == 1 and not weights)
-    return Operation(work, data, outputs, kept, macs, activated=activated)
+    return Operation(work, data, outputs, kept, macs, activation=_activation(node, data, weights))
+
+
+def _activation(node: onnx.NodeProto, data: Sequence[str], weights: int) -> Activation | None:
+    if node.op_type in _BOUNDS:
+        return Activation.BOUND
+    times_its_sigmoid = node.op_type == "Mul" and len(data) == 1 and not weights
+    return Activation.CURVE if node.op_type in _CURVES or times_its_sigmoid else None
 
 
 def _work(node: onnx.NodeProto, data: Sequence[str], shapes: Shapes) -> Work:

@@ -32,8 +32,10 @@ FEATURES: dict[str, str] = {
     "weights_over_32mb": "ms/Mweight",
     "activations": "ms/Melement",
     "depthwise_activations": "ms/Melement",
+    "activations_over_500kb": "ms/Melement",
     "image": "ms/Melement",
     "elementwise": "ms/Melement",
+    "bounded": "ms/Melement",
     "activated": "ms/Melement",
     "gated": "ms/Melement",
     "pool": "ms/Melement",
@@ -44,8 +46,11 @@ FEATURES: dict[str, str] = {
 """The features by name, with the unit of their coefficients; docs/devices.md says what each is."""
 
 _OVER = {"weights_over_1mb": 1, "weights_over_8mb": 8, "weights_over_32mb": 32}
+NETWORK_WIDE = tuple(_OVER)
+"""Features that are no sum over kernels."""
+# Caches hold bytes; an element or a weight counts as one in float32.
 _BYTES = 4
-"""Of a weight in float32: the sizes of caches that runtimes are bound by."""
+_CACHED_ELEMENTS = 500_000 / _BYTES
 
 
 def features_of(kernels: Iterable[Kernel], *, channel_block: int = 1) -> dict[str, float]:
@@ -68,6 +73,8 @@ def features_of(kernels: Iterable[Kernel], *, channel_block: int = 1) -> dict[st
             found["per_small_kernel_overhead"] += 1
             found[kernel.kind] += (kernel.input_elements + kernel.output_elements) / 1e6
             found["gated"] += kernel.activated_elements / 1e6
+        elements = kernel.input_elements + kernel.output_elements
+        found["activations_over_500kb"] += max(0.0, elements - _CACHED_ELEMENTS) / 1e6
         found["per_reorder_overhead"] += kernel.reorders
         # Read and written.
         found["reordered"] += 2 * kernel.reordered_elements / 1e6
@@ -103,6 +110,7 @@ def _add_convolution(found: dict[str, float], kernel: Kernel, block: int) -> Non
     found["weights"] += inputs * outputs / shape.groups * window / 1e6
     moved = kernel.input_elements * inputs / shape.input_channels + outputs * pixels
     found["depthwise_activations" if depthwise else "activations"] += moved / 1e6
+    found["bounded"] += kernel.bounded_elements / 1e6
     found["activated"] += kernel.activated_elements / 1e6
     found["per_kernel_overhead"] += 1
 

@@ -26,13 +26,12 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LatencyFit:
-    """Coefficients by feature, the zero ones left out, and what predictions for networks left out came to.
+class Fit:
+    """Coefficients by name, the zero ones left out, and what predictions for networks left out came to.
 
     ``ratios`` are measured over predicted, one for each network.
     """
 
-    channel_block: int
     coefficients: dict[str, float]
     ratios: Array
 
@@ -47,6 +46,13 @@ class LatencyFit:
         """The 5 % and 95 % quantiles of the ratios."""
         low, high = np.quantile(self.ratios, _INTERVAL)
         return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class LatencyFit(Fit):
+    """Coefficients by feature, and the block of channels that they are for."""
+
+    channel_block: int
 
 
 def fit_latency(
@@ -66,7 +72,7 @@ def fit_latency(
         coefficients = {
             name: float(value) for name, value in zip(FEATURES, solution, strict=True) if value > 0
         }
-        fits.append(LatencyFit(block, coefficients, times / _left_out(work, times)))
+        fits.append(LatencyFit(coefficients, times / left_out(work, times), block))
     return min(fits, key=lambda fit: float(np.quantile(fit.errors, 0.75)))
 
 
@@ -85,7 +91,7 @@ def solve(work: Array, times: Array) -> Array:
     return coefficients
 
 
-def _left_out(work: Array, times: Array) -> Array:
+def left_out(work: Array, times: Array) -> Array:
     """What each network is predicted by a fit that has not seen it."""
     predicted = np.empty_like(times)
     for fold in range(FOLDS):

@@ -2,6 +2,7 @@
 
 from .aliases import Alias, aliases
 from .json_schema import profile_schema
+from .latency_model import Precision
 from .own import OwnProfile, own_folder
 from .reading import CATALOGUE, catalogue, list_profiles, load_profile
 from .schema import NAME_PATTERN, SCHEMA_VERSION, DeviceProfile
@@ -15,6 +16,7 @@ __all__ = [
     "Alias",
     "DeviceProfile",
     "OwnProfile",
+    "Precision",
     "aliases",
     "catalogue",
     "check_can_write",

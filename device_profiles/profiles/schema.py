@@ -92,7 +92,7 @@ class DeviceProfile(Section):
     @classmethod
     def _knows_the_threads(cls, latency: LatencyModel, read: ValidationInfo) -> LatencyModel:
         threads = read.data.get("threads_figure")
-        if threads is not None and str(int(threads.value)) not in latency.float32:
+        if threads is not None and int(threads.value) not in latency.threads_known():
             raise failure(f"no entry for the profile's {threads.value:g} threads", at="float32")
         return latency
 
@@ -124,7 +124,7 @@ class DeviceProfile(Section):
     @property
     def latency_error(self) -> float:
         """The median relative error of predictions for networks that the latency model had not seen."""
-        return self.latency.times(threads=self.threads).median_error.value
+        return self.latency.table(threads=self.threads).median_error.value
 
     @property
     def least_latency_ms(self) -> float:
@@ -144,4 +144,6 @@ class DeviceProfile(Section):
 
     def document(self) -> dict[str, Any]:
         """The profile as it stands in its file: what is not set is not there."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        document["latency"] = {key: value for key, value in document["latency"].items() if value}
+        return document

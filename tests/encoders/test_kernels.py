@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from privynet.encoders import Convolution, Operation, Work, fuse
+from privynet.encoders import Activation, Convolution, Operation, Work, fuse
 
 SHAPES = {
     "image": (1, 3, 8, 8),
@@ -23,7 +23,7 @@ def convolve(shape: Convolution, source: str, made: str) -> Operation:
 def test_an_activation_that_alone_reads_a_convolution_is_part_of_it() -> None:
     operations = [
         convolve(STEM, "image", "a"),
-        Operation(Work.FUSABLE_ACTIVATION, ("a",), ("b",), activated=True),
+        Operation(Work.FUSABLE_ACTIVATION, ("a",), ("b",), activation=Activation.CURVE),
         convolve(POINT, "b", "c"),
     ]
     first, second = fuse(operations, SHAPES, ["c"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from privynet.device_profiles import DeviceProfile, load_profile, validate_profile
 from privynet.device_profiles.calibration import calibrate
+from privynet.device_profiles.profiles import Precision
 from privynet.encoders import Splitter, load_backbone, parse_backbone
 from privynet.errors import InputError, PrivynetError
 
@@ -31,7 +33,8 @@ class Calibrated:
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
     file = tmp_path_factory.mktemp("calibrated") / "this-machine.toml"
-    options = ["--name", "this-machine", "--like", "raspberry-pi-5", "--threads", "1", "--seconds", "30"]
+    options = ["--name", "this-machine", "--like", "raspberry-pi-5", "--int8", "--seconds", "30"]
+    options += ["--threads", "1", "--threads", "2", "--report", file.with_suffix(".html")]
     outcome = run_process(["calibrate", *options, "--out", file, "--json"])
     assert outcome.code == 0, outcome.err
     return Calibrated(file, outcome.json)
@@ -56,14 +59,34 @@ def test_it_predicts_and_does_not_call_that_estimated(calibrated: Calibrated) ->
     assert not small.estimated
 
 
+@pytest.mark.parametrize("precision", ("float32", "int8"))
+@pytest.mark.parametrize("threads", (1, 2))
+def test_it_predicts_in_both_precisions_on_all_threads_that_were_timed(
+    calibrated: Calibrated, precision: Precision, threads: int
+) -> None:
+    costs = Splitter(load_backbone(parse_backbone("bundled")), 96).costs("blocks.5.2", range(32))
+    predicted = calibrated.profile.predict_latency_ms(costs, threads=threads, precision=precision)
+    # Hundreds of millions of multiply-accumulates: no machine takes less than this, and none a second.
+    assert 0.1 < predicted.low < predicted.high < 1000
+    assert calibrated.document["error"][precision][str(threads)]["n"] >= 60
+
+
 def test_its_error_is_that_of_models_left_out(calibrated: Calibrated) -> None:
-    error = calibrated.document["error"]["1"]
+    error = calibrated.document["error"]["float32"]["1"]
     times = calibrated.document["profile"]["latency"]["float32"]["1"]
     assert error["n"] >= 60
     assert 0 < error["median"] < error["p90"] < error["max"]
     assert times["median_error"]["value"] == pytest.approx(error["median"], rel=1e-3)
     assert times["model_factor"]["low"] <= 1 <= times["model_factor"]["high"]
     assert {figure["kind"] for figure in times.values()} == {"measured"}
+
+
+def test_the_plot_has_every_network_that_was_timed(calibrated: Calibrated) -> None:
+    page = calibrated.file.with_suffix(".html").read_text(encoding="utf-8")
+    timed = [one["n"] for errors in calibrated.document["error"].values() for one in errors.values()]
+    assert page.count("<circle") == sum(timed)
+    assert page.count("<svg") == len(timed) == 4
+    assert re.findall(r"median error ([\d.]+) %, n = (\d+)", page)[0][1] == str(timed[0])
 
 
 def test_more_threads_than_cores_are_refused() -> None:

@@ -27,9 +27,16 @@ def calibrate(
         str | None,
         typer.Option(metavar="NAME|FILE", help="Take class, threads and limits from this profile."),
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Time the networks quantised to int8 too; takes twice as long.")
+    ] = False,
     seconds: Annotated[
-        float, typer.Option(min=1, metavar="S", help="What timing may take on the target, in all.")
+        float, typer.Option(min=1, metavar="S", help="What timing in a precision may take on the target.")
     ] = 110.0,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Also draw predicted against measured times."),
+    ] = None,
     accept_new_host_key: AcceptNewHostKey = False,
     python: TargetPython = None,
     force: Force = False,
@@ -46,26 +53,34 @@ def calibrate(
     with screen.working() as progress:
         from ...device_profiles.calibration import calibrate
         from ...device_profiles.profiles import check_can_write, write_profile
+        from ..latency_page import write_calibration_page
 
-        check_can_write(out, force=force)
+        for file in (out, report):
+            if file is not None:
+                check_can_write(file, force=force)
         found = calibrate(
             name=name,
             on=on,
             threads=sorted(set(threads or ())),
             like=like,
+            int8=int8,
             seconds=seconds,
             python=python,
             accept_new_host_key=accept_new_host_key,
             progress=progress,
         )
         write_profile(found.profile, out, force=force)
-    screen.show({**found.document(), "file": str(out)}, tables)
+        if report is not None:
+            write_calibration_page(found, report)
+    pages = {"report": str(report)} if report is not None else {}
+    screen.show({**found.document(), "file": str(out), **pages}, tables)
 
 
 def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
     """How far predictions are off, and where the profile is."""
     rows = [
         (
+            precision,
             threads,
             f"{error['median']:.1%}",
             f"{error['p90']:.1%}",
@@ -73,10 +88,15 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
             f"{error['within_10_percent']:.0%}",
             f"{error['n']}",
         )
-        for threads, error in result["error"].items()
+        for precision, errors in result["error"].items()
+        for threads, error in errors.items()
     ]
     yield "predicted against measured, models that the fit had not seen:"
-    yield table([">threads", ">median error", ">90 %", ">largest", ">within 10 %", ">models"], rows)
+    yield table(
+        ["precision", ">threads", ">median error", ">90 %", ">largest", ">within 10 %", ">models"], rows
+    )
     if not result["profile"].get("limits"):
         yield "note: the profile has no limits; write them into the file, or name a profile with --like"
+    if "report" in result:
+        yield f"plot: {result['report']}"
     yield f"profile {result['file']}: privynet devices show {result['file']}"

@@ -56,7 +56,7 @@ profiles = st.sampled_from(catalogue())
 
 
 def model_factor(profile: DeviceProfile) -> Spread:
-    return profile.latency.times(threads=profile.threads).model_factor
+    return profile.latency.table(threads=profile.threads).model_factor
 
 
 def runtime_factor(profile: DeviceProfile) -> float:

@@ -87,8 +87,7 @@ def is_optional(path: KeyPath) -> bool:
     """Whether a key may be left out."""
     if path[:2] == ("latency", "float32"):
         return len(path) == 3 or (len(path) == 4 and path[-1] not in REQUIRED)
-    optional = {("limits",), ("latency", "runtime_factor"), ("latency", "channel_block"), ("latency", "int8")}
-    return path in optional or path[:-1] == ("limits",)
+    return path == ("limits",) or path[:-1] == ("limits",) or path == ("latency", "runtime_factor")
 
 
 documents = st.sampled_from([profile.document() for profile in catalogue()])

@@ -1,0 +1,120 @@
+"""The profile that a calibration gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...errors import PrivynetError
+from ..latency import FEATURES, SCALING, Fit, LatencyFit, ScalingFit
+from ..latency.fitting import CHANNEL_BLOCKS
+from ..latency.scaling import STARTS_MS
+from ..measuring import PackResult
+from ..profiles import SCHEMA_VERSION, DeviceProfile, Precision
+
+
+def make_profile(
+    name: str,
+    on: str,
+    like: DeviceProfile | None,
+    timed: Mapping[int, PackResult],
+    fits: Mapping[Precision, Mapping[int, Fit]],
+) -> DeviceProfile:
+    """The profile of a target called ``name``; ``timed`` is what the float32 pack took by thread count.
+
+    Raises :class:`PrivynetError` when the target does not say how much memory it has and ``like`` is None.
+    """
+    first = next(iter(timed.values()))
+    machine = first.machine
+    processor = str(machine.get("processor") or machine["architecture"])
+    seen = f"seen by the measuring agent on {machine['system']}"
+    fastest = min(timed, key=lambda count: sum(timed[count].medians_ms.values()))
+    memory = machine.get("memory_mb") or (like.memory_mb if like else None)
+    if memory is None:
+        raise PrivynetError(
+            "the target does not say how much memory it has", hint="name a profile with --like"
+        )
+    threads = like.threads if like and like.threads in timed else fastest
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "title": f"{processor}, calibrated",
+        "class": like.device_class if like else ("phone" if on.startswith("adb:") else "board"),
+        "core_type": processor,
+        "runtime": f"ONNX Runtime {machine['onnxruntime']}, CPU execution provider",
+        "cores": _figure(usable_cores(first), "cores", seen),
+        "memory_mb": _figure(round(memory), "MB", seen),
+        "threads": _figure(threads, "threads", "the faster of those that were timed"),
+        "latency": {
+            "core_family": processor,
+            **{
+                table: figures
+                for precision, found in fits.items()
+                for table, figures in _tables(precision, found).items()
+            },
+        },
+    }
+    if like is not None:
+        document["limits"] = like.document().get("limits", {})
+    return DeviceProfile.model_validate(document)
+
+
+def usable_cores(result: PackResult) -> int:
+    """The cores that the agent may run on."""
+    usable = result.machine.get("affinity")
+    return len(usable) if usable else int(result.machine.get("cpus") or 1)
+
+
+def error_figures(fit: Fit) -> dict[str, float]:
+    """Quantiles of the relative error for models left out, the share within 10 %, and how many there are."""
+    errors = fit.errors
+    return {
+        "median": float(np.median(errors)),
+        "p90": float(np.quantile(errors, 0.9)),
+        "max": float(errors.max()),
+        "within_10_percent": float((errors <= 0.1).mean()),
+        "n": len(errors),
+    }
+
+
+def _tables(precision: Precision, fits: Mapping[int, Fit]) -> dict[str, dict[str, Any]]:
+    times: dict[str, Any] = {}
+    scaling: dict[str, Any] = {}
+    best = "that predicts models left out best"
+    for threads, fit in fits.items():
+        if isinstance(fit, LatencyFit):
+            blocks = ", ".join(map(str, CHANNEL_BLOCKS))
+            block = _figure(fit.channel_block, "channels", f"the one of {blocks} {best}")
+            times[str(threads)] = {"channel_block": block, **_table(fit, FEATURES)}
+        elif isinstance(fit, ScalingFit):
+            starts = ", ".join(map(str, STARTS_MS))
+            start = _figure(fit.start_ms, "ms", f"the one of {starts} {best}")
+            scaling[str(threads)] = {"start": start, **_table(fit, SCALING)}
+    return {precision: times, f"{precision}_scaling": scaling}
+
+
+def _table(fit: Fit, units: Mapping[str, str]) -> dict[str, Any]:
+    source = f"privynet calibrate: non-negative fit to {len(fit.ratios)} micro-models"
+    left_out = f"{source}, each left out in one of ten folds"
+    error = error_figures(fit)
+    low, high = fit.interval
+    return {
+        **{name: _figure(value, units[name], source) for name, value in fit.coefficients.items()},
+        **{f"{key}_error": _figure(error[key], "1", left_out) for key in ("median", "p90", "max")},
+        "model_factor": {
+            **_figure(1.0, "1", f"{left_out}; measured over predicted, 5 % to 95 % quantile"),
+            "low": min(1.0, _rounded(low)),
+            "high": max(1.0, _rounded(high)),
+        },
+    }
+
+
+def _figure(value: float, unit: str, source: str) -> dict[str, Any]:
+    return {"value": _rounded(value), "unit": unit, "source": source, "kind": "measured"}
+
+
+def _rounded(value: float) -> float:
+    """To five digits: more says nothing."""
+    return float(f"{value:.5g}")
