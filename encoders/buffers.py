@@ -15,7 +15,7 @@ from enum import Enum, auto
 
 
 @dataclass(frozen=True)
-class Activation:
+class HeldTensor:
     """A tensor that a run makes or is given."""
 
     name: str
@@ -51,13 +51,13 @@ class Step:
     """
 
     reads: tuple[str, ...]
-    makes: tuple[Activation, ...]
+    makes: tuple[HeldTensor, ...]
     role: Role = Role.OTHER
     over: str | None = None
     scratch_bytes: int = 0
 
 
-def peak_bytes(inputs: Sequence[Activation], steps: Sequence[Step], outputs: Collection[str]) -> int:
+def peak_bytes(inputs: Sequence[HeldTensor], steps: Sequence[Step], outputs: Collection[str]) -> int:
     """The most bytes that buffers take at once; the caller holds the inputs until the end.
 
     A buffer that is free is kept for a later tensor of the same shape, if there is one.
@@ -109,14 +109,14 @@ def _kernels(steps: Sequence[Step], outputs: Collection[str]) -> list[Step]:
 class _Plan:
     """Which buffer holds each tensor; a buffer is named by the tensor that it was made for."""
 
-    def __init__(self, inputs: Sequence[Activation], steps: Sequence[Step], outputs: Collection[str]) -> None:
+    def __init__(self, inputs: Sequence[HeldTensor], steps: Sequence[Step], outputs: Collection[str]) -> None:
         self.bytes = {given.name: given.bytes for given in inputs}
         self.buffer_of = {given.name: given.name for given in inputs}
         self._outputs = outputs
         self._reads_of = Counter(name for step in steps for name in step.reads)
         self._reads_left: dict[str, int] = {}
-        self._free: list[Activation] = []
-        self._made: dict[str, Activation] = {}
+        self._free: list[HeldTensor] = []
+        self._made: dict[str, HeldTensor] = {}
         for step in steps:
             for made in step.makes:
                 self._hold(made, step)
@@ -126,7 +126,7 @@ class _Plan:
                 if not self._reads_of[made.name]:
                     self._release(self.buffer_of[made.name])
 
-    def _hold(self, made: Activation, step: Step) -> None:
+    def _hold(self, made: HeldTensor, step: Step) -> None:
         view = step.reads[0] if step.role is Role.VIEW else ""
         over = self.buffer_of.get(step.over or "")
         if made.name in self._outputs:
@@ -145,10 +145,10 @@ class _Plan:
         if buffer in self._reads_left:
             self._reads_left[buffer] += self._reads_of[made.name]
 
-    def _is_last_read(self, buffer: str, made: Activation) -> bool:
+    def _is_last_read(self, buffer: str, made: HeldTensor) -> bool:
         return self._reads_left.get(buffer) == 1 and self.bytes[buffer] == made.bytes
 
-    def _take_free(self, made: Activation) -> str | None:
+    def _take_free(self, made: HeldTensor) -> str | None:
         for place, free in enumerate(self._free):
             if (free.shape, free.element_bytes) == (made.shape, made.element_bytes):
                 return self._free.pop(place).name

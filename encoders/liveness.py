@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from .buffers import Activation, Role, Step, peak_bytes
+from .buffers import HeldTensor, Role, Step, peak_bytes
 from .operators import Kind, constants_of, kind_of, module_of
 from .shapes import gives_tensor
 
@@ -55,8 +55,8 @@ def graph_peak_bytes(graph: fx.Graph) -> int:
     )
 
 
-def _activation(node: fx.Node) -> Activation:
-    return Activation(node.name, tuple(node.meta["shape"]), _element_bytes(node))
+def _activation(node: fx.Node) -> HeldTensor:
+    return HeldTensor(node.name, tuple(node.meta["shape"]), _element_bytes(node))
 
 
 def _step(node: fx.Node) -> Step:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     import onnx
 
     from ...encoders import Costs
-    from .liveness import Tensor
+    from ...encoders.buffers import HeldTensor
 
 
 def graph_costs(path: Path) -> Costs:
@@ -33,7 +32,7 @@ def model_costs(model: onnx.ModelProto, *, name: str = "the model") -> Costs:
     import onnx
 
     from ...encoders import Costs, fuse
-    from .liveness import peak_bytes
+    from .liveness import graph_peak_bytes
     from .operations import operations_of
 
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
@@ -50,27 +49,26 @@ def model_costs(model: onnx.ModelProto, *, name: str = "the model") -> Costs:
     return Costs(
         macs=sum(kernel.macs for kernel in kernels),
         weights_kb=sum(tensors[weight.name].bytes for weight in graph.initializer) / 1024,
-        peak_ram_kb=peak_bytes(graph, tensors) / 1024,
+        peak_ram_kb=graph_peak_bytes(graph, tensors) / 1024,
         payload_bytes=tensors[graph.output[0].name].bytes,
         kernels=kernels,
     )
 
 
-def _tensors(graph: onnx.GraphProto) -> dict[str, Tensor]:
+def _tensors(graph: onnx.GraphProto) -> dict[str, HeldTensor]:
     """All tensors whose shape is known, weights among them."""
-    found = {weight.name: _tensor(weight.dims, weight.data_type) for weight in graph.initializer}
+    found = {weight.name: _tensor(weight.name, weight.dims, weight.data_type) for weight in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.tensor_type
         sizes = [size.dim_value for size in kind.shape.dim]
         if kind.HasField("shape") and all(size.HasField("dim_value") for size in kind.shape.dim):
-            found[value.name] = _tensor(sizes, kind.elem_type)
+            found[value.name] = _tensor(value.name, sizes, kind.elem_type)
     return found
 
 
-def _tensor(shape: Iterator[int] | list[int], data_type: int) -> Tensor:
+def _tensor(name: str, shape: Sequence[int], data_type: int) -> HeldTensor:
     import onnx
 
-    from .liveness import Tensor
+    from ...encoders.buffers import HeldTensor
 
-    sizes = tuple(shape)
-    return Tensor(sizes, math.prod(sizes) * onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+    return HeldTensor(name, tuple(shape), onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...encoders.buffers import HeldTensor, Role, Step, peak_bytes
 from .operations import VIEWS, gated_by_sigmoid
 
 if TYPE_CHECKING:
     import onnx
-
-    from ...encoders.buffers import Activation, Step
 
 _IN_PLACE = frozenset(
     {
@@ -25,24 +22,14 @@ _WITH_A_FACTOR = frozenset({"HardSwish", "Mish"})
 """Have a factor of their input's size beside it."""
 
 
-@dataclass(frozen=True)
-class Tensor:
-    shape: tuple[int, ...]
-    bytes: int
-
-
-def peak_bytes(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> int:
+def graph_peak_bytes(graph: onnx.GraphProto, tensors: Mapping[str, HeldTensor]) -> int:
     """The most bytes that activations take at once, in the file's order of nodes."""
-    from ...encoders import buffers
-
     weights = {weight.name for weight in graph.initializer}
-    inputs = [_activation(value.name, tensors) for value in graph.input if value.name not in weights]
-    return buffers.peak_bytes(inputs, _steps(graph, tensors), {output.name for output in graph.output})
+    inputs = [tensors[value.name] for value in graph.input if value.name not in weights]
+    return peak_bytes(inputs, _steps(graph, tensors), {output.name for output in graph.output})
 
 
-def _steps(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> list[Step]:
-    from ...encoders.buffers import Role, Step
-
+def _steps(graph: onnx.GraphProto, tensors: Mapping[str, HeldTensor]) -> list[Step]:
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
@@ -56,40 +43,33 @@ def _steps(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> list[Step]:
         # A constant is a weight, and x * sigmoid(x) one kernel.
         if node.op_type == "Constant" or node.output[0] in gated:
             continue
-        made = tuple(_activation(name, tensors) for name in node.output if name)
+        made = tuple(tensors[name] for name in node.output if name)
         steps.append(
             Step(
                 tuple(node.input),
                 made,
-                Role[_role(node, after, makers, weights)],
+                _role(node, after, makers, weights),
                 scratch_bytes=made[0].bytes if node.op_type in _WITH_A_FACTOR else 0,
             )
         )
     return steps
 
 
-def _activation(name: str, tensors: Mapping[str, Tensor]) -> Activation:
-    from ...encoders.buffers import Activation
-
-    tensor = tensors[name]
-    return Activation(name, tensor.shape, tensor.bytes // max(1, math.prod(tensor.shape)))
-
-
 def _role(
     node: onnx.NodeProto, readers: list[onnx.NodeProto], makers: Mapping[str, str], weights: set[str]
-) -> str:
+) -> Role:
     kind = node.op_type
     if kind == "Conv":
-        return "CONVOLUTION"
+        return Role.CONVOLUTION
     if kind in ("Gemm", "MatMul"):
-        return "PRODUCT"
+        return Role.PRODUCT
     # Padding is done inside the convolutions that read it.
     if kind in VIEWS or (kind == "Pad" and all(reader.op_type == "Conv" for reader in readers)):
-        return "VIEW"
+        return Role.VIEW
     # A bias is added by the matrix product before it.
     is_bias = kind == "Add" and node.input[1] in weights and makers.get(node.input[0]) == "MatMul"
     if kind in _IN_PLACE or is_bias:
-        return "IN_PLACE"
+        return Role.IN_PLACE
     if kind == "Add" and len(set(node.input) - weights) == 2:
-        return "ADDITION"
-    return "OTHER"
+        return Role.ADDITION
+    return Role.OTHER

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privynet.encoders.buffers import Activation, Role, Step, peak_bytes
+from privynet.encoders.buffers import HeldTensor, Role, Step, peak_bytes
 
 
-def tensor(name: str, size: int) -> Activation:
-    return Activation(name, (size,), 1)
+def tensor(name: str, size: int) -> HeldTensor:
+    return HeldTensor(name, (size,), 1)
 
 
 def step(reads: str, makes: str, size: int, role: Role = Role.OTHER, scratch_bytes: int = 0) -> Step:
