@@ -9,8 +9,8 @@ graph's constants in float32, bytes / 1024, normalisation folded into the convol
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx, nn
@@ -18,15 +18,23 @@ from torch.nn import functional as F
 
 from .kernels import Activation, Convolution, Kernel, Operation, Work, fuse
 from .liveness import elements, graph_peak_bytes, is_view, tensor_bytes
-from .operators import Kind, constants_of, kind_of, module_of
+from .operators import Kind, called_by, constants_of, gated_by_sigmoid, kind_of, module_of
 from .shapes import gives_tensor
 from .tracing import trace
 
 _RELUS = (nn.ReLU, F.relu, torch.relu, "relu")
 _BOUNDS = (
-    *(nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU, nn.Hardsigmoid),
-    *(F.relu6, F.hardtanh, F.leaky_relu, F.prelu, F.hardsigmoid, torch.clamp, "clamp"),
+    *(nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.Hardsigmoid),
+    *(F.relu6, F.hardtanh, F.leaky_relu, F.hardsigmoid, torch.clamp, "clamp"),
 )
+_KERNELS_OF_THEIR_OWN = (
+    *(nn.SiLU, nn.GELU, nn.Mish, nn.SELU, nn.CELU, nn.Softplus, nn.Softsign, nn.LogSigmoid),
+    *(F.silu, F.gelu, F.mish, F.softplus),
+)
+"""Activations that no runtime computes in the kernel before them."""
+_MEANS = (torch.mean, "mean")
+_COPIES = (torch.cat, torch.concat, torch.index_select)
+"""Move values, whichever axis it is along."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,8 @@ def _constants(node: fx.Node) -> list[torch.Tensor]:
     assert owner is not None
     if node.op == "call_module":
         module = module_of(node)
-        return [*module.parameters(), *module.buffers()]
+        buffers = [tensor for name, tensor in module.named_buffers() if name != "num_batches_tracked"]
+        return [*module.parameters(), *buffers]
     if node.op == "get_attr":
         path, _, name = str(node.target).rpartition(".")
         value = getattr(owner.get_submodule(path), name)
@@ -81,31 +90,42 @@ def _constants(node: fx.Node) -> list[torch.Tensor]:
 
 
 def operations_of(graph: fx.Graph) -> list[Operation]:
-    """A canonical graph as operations; a tensor has its node's name."""
-    constants = constants_of(graph)
+    """A canonical graph as operations; a tensor has its node's name.
+
+    A tensor times its own sigmoid is one operation.
+    """
+    constants, gated = constants_of(graph), gated_by_sigmoid(graph)
     found = []
     for node in graph.nodes:
+        inputs = node.all_input_nodes
         sources = [
-            source for source in node.all_input_nodes if source not in constants and gives_tensor(source)
+            source
+            for source in inputs
+            if source not in constants and source not in gated and gives_tensor(source)
         ]
-        if sources and node.op != "output":
-            found.append(_operation(node, sources))
+        if not sources or node.op == "output" or node in gated:
+            continue
+        operation = _operation(node, sources, constants)
+        times_its_sigmoid = not gated.isdisjoint(inputs)
+        found.append(replace(operation, activation=Activation.CURVE) if times_its_sigmoid else operation)
     return found
 
 
-def _operation(node: fx.Node, sources: Sequence[fx.Node]) -> Operation:
+def _operation(node: fx.Node, sources: Sequence[fx.Node], constants: Collection[fx.Node]) -> Operation:
     kind = kind_of(node)
     outputs = [node] if gives_tensor(node) else list(_parts(node))
     inputs = tuple(source.name for source in sources)
     names = tuple(one.name for one in outputs)
-    weights = sum(tensor.numel() for tensor in _constants(node))
+    given = (source for source in node.all_input_nodes if source in constants)
+    weights = sum(tensor.numel() for one in (node, *given) for tensor in _constants(one))
     if kind is Kind.CONVOLUTION:
         convolution = _convolution(node)
         return Operation(Work.CONVOLUTION, inputs, names, weights, convolution=convolution)
     macs = elements(node) * node.all_input_nodes[0].meta["shape"][-1] if kind is Kind.LINEAR else 0
-    return Operation(
-        _work(node, kind, sources), inputs, names, weights, macs, activation=_activation(node, kind)
-    )
+    work = _work(node, kind, sources)
+    # The places that a gather takes are no parameters.
+    kept = weights if work in (Work.LINEAR, Work.ELEMENTWISE) else 0
+    return Operation(work, inputs, names, kept, macs, activation=_activation(node, kind))
 
 
 def _convolution(node: fx.Node) -> Convolution:
@@ -128,12 +148,17 @@ def _work(node: fx.Node, kind: Kind, sources: Sequence[fx.Node]) -> Work:
         return Work.LINEAR
     if kind is Kind.PAD or is_view(node):
         return Work.VIEW
-    if kind in (Kind.LAYOUT, Kind.CONCATENATE):
-        return Work.CONCATENATION if kind is Kind.CONCATENATE else Work.MOVE
+    if kind is Kind.CONCATENATE:
+        return Work.CONCATENATION
+    if kind is Kind.LAYOUT or called_by(node) in _COPIES:
+        return Work.MOVE
+    if called_by(node) in _MEANS:
+        return Work.MEAN
     if kind is Kind.POOL:
         return Work.MEAN if node.meta["shape"][2:] == (1, 1) else Work.POOL
     if kind is Kind.ACTIVATION:
-        return Work.ELEMENTWISE if _is_gated(node) else Work.FUSABLE_ACTIVATION
+        alone = called_by(node) in _KERNELS_OF_THEIR_OWN
+        return Work.ELEMENTWISE if alone else Work.FUSABLE_ACTIVATION
     adds = node.target in (operator.add, torch.add, "add")
     alike = len(sources) > 1 and len({source.meta["shape"] for source in sources}) == 1
     return Work.ADDITION if kind is Kind.COMBINE and adds and alike else Work.ELEMENTWISE
@@ -149,14 +174,6 @@ def _parts(node: fx.Node) -> Iterator[fx.Node]:
 def _activation(node: fx.Node, kind: Kind) -> Activation | None:
     if kind is not Kind.ACTIVATION:
         return None
-    operation = type(module_of(node)) if node.op == "call_module" else node.target
-    if operation in _RELUS:
+    if called_by(node) in _RELUS:
         return None
-    return Activation.BOUND if operation in _BOUNDS else Activation.CURVE
-
-
-def _is_gated(node: fx.Node) -> bool:
-    """Whether an activation is its input times a function of it that no runtime fuses."""
-    if node.op == "call_module":
-        return isinstance(module_of(node), nn.SiLU | nn.GELU | nn.Mish)
-    return node.target in (F.silu, F.gelu, F.mish)
+    return Activation.BOUND if called_by(node) in _BOUNDS else Activation.CURVE

@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from .buffers import HeldTensor, Role, Step, peak_bytes
-from .operators import Kind, constants_of, kind_of, module_of
+from .operators import Kind, called_by, constants_of, gated_by_sigmoid, kind_of, module_of
 from .shapes import gives_tensor
 
 _WITH_ITS_INPUT = (nn.SiLU, nn.GELU, nn.LogSigmoid, F.silu, F.gelu)
@@ -43,26 +43,27 @@ def is_view(node: fx.Node) -> bool:
 
 def graph_peak_bytes(graph: fx.Graph) -> int:
     """The most bytes that the activations of a canonical graph take at once, in the order of its nodes."""
-    constants = constants_of(graph)
+    # A constant is a weight, and x * sigmoid(x) one kernel.
+    left_out = constants_of(graph) | gated_by_sigmoid(graph)
     nodes = [
-        node for node in graph.nodes if gives_tensor(node) and node.op != "output" and node not in constants
+        node for node in graph.nodes if gives_tensor(node) and node.op != "output" and node not in left_out
     ]
     output = next(node for node in graph.nodes if node.op == "output")
     return peak_bytes(
-        [_activation(node) for node in nodes if node.op == "placeholder"],
+        [_held(node) for node in nodes if node.op == "placeholder"],
         [_step(node) for node in nodes if node.op != "placeholder"],
         {node.name for node in output.all_input_nodes},
     )
 
 
-def _activation(node: fx.Node) -> HeldTensor:
+def _held(node: fx.Node) -> HeldTensor:
     return HeldTensor(node.name, tuple(node.meta["shape"]), _element_bytes(node))
 
 
 def _step(node: fx.Node) -> Step:
     reads = tuple(name for source in node.all_input_nodes for name in _tensors_of(source))
-    scratch = tensor_bytes(node) if _operation(node) in _WITH_A_FACTOR else 0
-    return Step(reads, (_activation(node),), _role(node), scratch_bytes=scratch)
+    scratch = tensor_bytes(node) if called_by(node) in _WITH_A_FACTOR else 0
+    return Step(reads, (_held(node),), _role(node), scratch_bytes=scratch)
 
 
 def _role(node: fx.Node) -> Role:
@@ -74,15 +75,11 @@ def _role(node: fx.Node) -> Role:
     # Padding is done inside the convolution that reads it.
     if kind is Kind.PAD or (kind is Kind.LAYOUT and is_view(node)):
         return Role.VIEW
-    if kind is Kind.ACTIVATION and _operation(node) not in (*_WITH_ITS_INPUT, *_WITH_A_FACTOR):
+    if kind is Kind.ACTIVATION and called_by(node) not in (*_WITH_ITS_INPUT, *_WITH_A_FACTOR):
         return Role.IN_PLACE
     if node.target in (operator.add, torch.add, "add") and len(node.all_input_nodes) == 2:
         return Role.ADDITION
     return Role.OTHER
-
-
-def _operation(node: fx.Node) -> object:
-    return type(module_of(node)) if node.op == "call_module" else node.target
 
 
 def _tensors_of(source: fx.Node) -> tuple[str, ...]:

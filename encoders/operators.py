@@ -139,6 +139,8 @@ _METHODS: dict[str, Kind] = {
         Kind.LAYOUT,
     ),
 }
+_SIGMOID = (nn.Sigmoid, F.sigmoid, torch.sigmoid, "sigmoid")
+_MULTIPLY = (operator.mul, torch.mul, "mul")
 
 
 def kind_of(node: fx.Node) -> Kind:
@@ -180,6 +182,22 @@ def module_of(node: fx.Node) -> nn.Module:
     owner = node.graph.owning_module
     assert owner is not None
     return owner.get_submodule(str(node.target))
+
+
+def called_by(node: fx.Node) -> object:
+    """What a node calls: a module's class, a function, or the name of a method."""
+    return type(module_of(node)) if node.op == "call_module" else node.target
+
+
+def gated_by_sigmoid(graph: fx.Graph) -> set[fx.Node]:
+    """Sigmoids whose one reader multiplies them with what they were computed from: SiLU written out."""
+    found = set()
+    for node in graph.nodes:
+        users = list(node.users)
+        multiplied = len(users) == 1 and called_by(users[0]) in _MULTIPLY
+        if multiplied and called_by(node) in _SIGMOID and node.all_input_nodes[0] in users[0].all_input_nodes:
+            found.add(node)
+    return found
 
 
 def is_spatial_zero_pad(node: fx.Node) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...encoders import Activation, Convolution, Operation, Work
@@ -15,9 +17,9 @@ Shapes = Mapping[str, Sequence[int]]
 
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 """Only re-read their input's memory."""
-_FUSABLE = ("Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "PRelu")
+_FUSABLE = ("Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu")
 """With ReLU the activations that the kernel before them computes."""
-_BOUNDS = ("Clip", "LeakyRelu", "PRelu", "HardSigmoid")
+_BOUNDS = ("Clip", "LeakyRelu", "HardSigmoid")
 _CURVES = ("Sigmoid", "Tanh", "HardSwish", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softplus", "Softsign")
 _WORK = {
     "Conv": Work.CONVOLUTION,
@@ -37,11 +39,13 @@ def operations_of(graph: onnx.GraphProto, shapes: Shapes) -> list[Operation]:
     """The operations in the graph's order; ``shapes`` has that of every tensor, weights included.
 
     What is computed from weights alone is left out: a runtime does it once, when it loads the file. A tensor
-    times its own sigmoid is one operation.
+    times its own sigmoid is one operation, and a matrix product one with the bias that is added to it.
     """
     constant = {weight.name for weight in graph.initializer} | {""}
     gated = gated_by_sigmoid(graph)
-    found = []
+    reads = Counter(name for node in graph.node for name in node.input)
+    products: dict[str, int] = {}
+    found: list[Operation] = []
     for node in graph.node:
         data = tuple(name for name in node.input if name not in constant)
         if not data:
@@ -52,6 +56,13 @@ def operations_of(graph: onnx.GraphProto, shapes: Shapes) -> list[Operation]:
         weights = sum(math.prod(shapes[name]) for name in node.input if name and name in constant)
         if node.op_type == "Mul" and any(name in gated for name in data):
             data = (next(name for name in data if name not in gated),)
+        if node.op_type == "Add" and len(data) == 1 and data[0] in products and reads[data[0]] == 1:
+            place = products[data[0]]
+            product = found[place]
+            found[place] = replace(product, outputs=(node.output[0],), weights=product.weights + weights)
+            continue
+        if node.op_type == "MatMul":
+            products[node.output[0]] = len(found)
         found.append(_operation(node, data, weights, shapes))
     return found
 
