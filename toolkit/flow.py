@@ -57,8 +57,9 @@ def _bench_winner(
     predicted = result["predicted_ms"]
     return {
         **measured,
-        "predicted_ms": _predicted(predicted, profile),
+        "predicted_ms": _predicted(predicted, profile, threads=profile.threads),
         "limit_ms": limit["limit"] if limit else None,
+        "limit_threads": profile.threads,
     }
 
 
@@ -93,22 +94,23 @@ def bench_subject(
 ) -> dict[str, Any]:
     """``privynet.device_profiles.bench`` of an artifact's encoder or an ONNX file, on any target.
 
-    With ``device``, the artifact's predicted latency there (``predicted_ms``: value, low, high) and the
-    profile's limit stand beside it.
+    With ``device``, the artifact's predicted latency there stands beside it (``predicted_ms``, as of
+    :func:`predict_latency` for ``threads``), and the profile's limit (``limit_ms``), which is for
+    ``limit_threads``.
     """
     from ..artifacts import Artifact
     from ..device_profiles import bench, load_profile
 
     file = Artifact.open(subject).model if subject.is_dir() else subject
-    predicted = limit = None
+    predicted = limit = limit_threads = None
     if device is not None:
         if not subject.is_dir():
             raise InputError(
                 f"--device needs an artifact, {subject} is none", hint="privynet export writes one"
             )
         profile = load_profile(device)
-        predicted = predict_latency(read_spec(subject), device)
-        limit = profile.limits.get("latency_ms")
+        predicted = predict_latency(read_spec(subject), profile, threads=threads)
+        limit, limit_threads = profile.limits.get("latency_ms"), profile.threads
     measured = bench(
         file,
         threads=threads,
@@ -124,13 +126,17 @@ def bench_subject(
         **measured,
         "predicted_ms": predicted,
         "limit_ms": limit,
+        "limit_threads": limit_threads,
         "inputs": {"model": measured["model_sha256"]},
     }
 
 
-def predict_latency(spec: EncoderSpec, device: str) -> dict[str, Any]:
-    """The predicted latency on a target: ``value``, ``low``, ``high`` in ms, from shapes alone."""
-    from ..device_profiles import load_profile
+def predict_latency(spec: EncoderSpec, profile: DeviceProfile, *, threads: int) -> dict[str, Any]:
+    """The predicted latency on a target: ``value``, ``low``, ``high`` in ms, from shapes alone.
+
+    It is for ``threads`` where the profile has figures for so many, else for the profile's; ``threads`` in
+    the result says which. Raises ``InputError`` for a backbone that is the user's code.
+    """
     from ..encoders import Splitter, load_backbone, parse_backbone
 
     name = parse_backbone(spec.backbone)
@@ -139,13 +145,13 @@ def predict_latency(spec: EncoderSpec, device: str) -> dict[str, Any]:
             f"the encoder's backbone {spec.backbone} is code of yours", hint="leave out --device"
         )
     splitter = Splitter(load_backbone(name, shapes_only=True), spec.input_size)
-    profile = load_profile(device)
     outputs = spec.projection.outputs if spec.projection else None
-    predicted = profile.predict_latency_ms(splitter.costs(spec.cut, spec.channels, outputs=outputs))
-    return _predicted(asdict(predicted), profile)
+    costs = splitter.costs(spec.cut, spec.channels, outputs=outputs)
+    threads = threads if threads in profile.latency.threads_known() else profile.threads
+    return _predicted(asdict(profile.predict_latency_ms(costs, threads=threads)), profile, threads=threads)
 
 
-def _predicted(prediction: Mapping[str, Any], profile: DeviceProfile) -> dict[str, Any]:
+def _predicted(prediction: Mapping[str, Any], profile: DeviceProfile, *, threads: int) -> dict[str, Any]:
     """A bench's ``predicted_ms``, of a ``LatencyPrediction``'s fields."""
     return {
         "value": prediction["ms"],
@@ -153,7 +159,7 @@ def _predicted(prediction: Mapping[str, Any], profile: DeviceProfile) -> dict[st
         "high": prediction["high"],
         "estimated": prediction["estimated"],
         "device": profile.name,
-        "threads": profile.threads,
+        "threads": threads,
     }
 
 

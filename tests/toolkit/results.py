@@ -270,6 +270,12 @@ def bench() -> dict[str, Any]:
         "machine": {"processor": "Test CPU <3 GHz>", "threads": 2},
         "flags": [{"code": "background-load", "disqualifying": True, "message": "others were busy"}],
         "valid": False,
+        "predicted_ms": {
+            **{"value": 6.0, "low": 3.4, "high": 9.3, "estimated": True},
+            **{"device": "raspberry-pi-zero-2w", "threads": 4},
+        },
+        "limit_ms": 50.0,
+        "limit_threads": 4,
     }
 
 

@@ -72,6 +72,18 @@ def test_a_figure_for_which_there_are_too_few_runs_is_not_shown() -> None:
     assert line.split()[-1] == "-"
 
 
+def test_the_prediction_and_the_limit_say_for_how_many_threads_they_are() -> None:
+    document = results.bench()
+    text = shown(tables(document))
+    line = "predicted (estimated) on raspberry-pi-zero-2w with 4 threads: 6 ms, 3.4 to 9.3 ms; limit 50 ms\n"
+    assert line in text
+    assert "note: the profile has no figures for 2 threads, which were measured" in text
+    document["predicted_ms"] |= {"threads": 2, "estimated": False}
+    text = shown(tables(document))
+    assert "predicted on raspberry-pi-zero-2w with 2 threads: 6 ms" in text
+    assert "; limit 50 ms with 4 threads\n" in text and "no figures" not in text
+
+
 def test_a_comparison_shows_both_and_the_verdict() -> None:
     text = shown(comparison_tables(comparison()))
     assert "in processor time" in text

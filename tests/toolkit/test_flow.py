@@ -126,9 +126,8 @@ def test_shards_head_and_score_belong_to_the_encoder(chain: Chain) -> None:
 
 
 def test_bench_measures_beside_the_prediction(chain: Chain, privynet: Run) -> None:
-    shown = privynet(
-        "bench", chain[0] / "artifact", "--sessions", "1", "--device", "raspberry-pi-zero-2w", "--json"
-    )
+    device = ("--device", "raspberry-pi-zero-2w", "--threads", "4")
+    shown = privynet("bench", chain[0] / "artifact", "--sessions", "1", *device, "--json")
     result = shown.json
     assert shown.code == (0 if result["valid"] else 3)
     assert {"min", "median", "p90", "iqr", "n"} <= result["latency_ms"].keys()
@@ -137,6 +136,7 @@ def test_bench_measures_beside_the_prediction(chain: Chain, privynet: Run) -> No
     assert [predicted[key] for key in ("value", "low", "high")] == pytest.approx(
         [searched[key] for key in ("ms", "low", "high")]
     )
+    assert (predicted["threads"], result["limit_threads"]) == (4, 4)
 
 
 def test_a_damaged_artifact_is_an_honest_negative(chain: Chain, privynet: Run, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from privynet.device_profiles import load_profile
 from privynet.encoders import (
     EncoderSpec,
     Splitter,
@@ -62,5 +63,14 @@ def test_from_the_spec_to_features_and_an_audit(
 def test_the_predicted_latency_counts_the_projection(folder: Path) -> None:
     spec = EncoderSpec.read(folder / "encoder.json")
     without = spec.model_copy(update={"projection": None, "projection_weights": None})
-    few, all_channels = (predict_latency(one, "raspberry-pi-zero-2w") for one in (spec, without))
+    profile = load_profile("raspberry-pi-zero-2w")
+    few, all_channels = (predict_latency(one, profile, threads=4) for one in (spec, without))
     assert few["value"] != all_channels["value"]
+
+
+def test_the_latency_is_predicted_for_the_threads_that_are_measured_if_they_are_known(folder: Path) -> None:
+    spec, profile = EncoderSpec.read(folder / "encoder.json"), load_profile("raspberry-pi-zero-2w")
+    alone, three, four = (predict_latency(spec, profile, threads=threads) for threads in (1, 3, 4))
+    assert (alone["threads"], four["threads"]) == (1, profile.threads)
+    assert alone["value"] > four["value"]
+    assert three == four

@@ -89,7 +89,20 @@ def test_measured_and_predicted_latency_are_told_apart() -> None:
     text = " ".join(Page(full_page()).text.split())
     assert "Measured Test CPU <3 GHz>, 2 threads 1.2 ms" in text
     assert "900; not valid" in text
-    assert "Predicted (estimated) Raspberry Pi Zero 2 W 6 ms 3.4 to 9.3 ms expected not run there" in text
+    predicted = "Raspberry Pi Zero 2 W, 4 threads 6 ms 3.4 to 9.3 ms expected not run there"
+    assert f"Predicted (estimated) {predicted}" in text
+    assert "predicted (estimated), 3.4 to 9.3 ms; not measured there" in text
+    assert "The prediction comes from published figures of other networks on this device" in text
+
+
+def test_a_prediction_by_a_calibrated_profile_is_not_called_estimated() -> None:
+    result = results.result()
+    result["predicted_ms"]["estimated"] = False
+    text = " ".join(Page(render(result, bench=results.bench())).text.split())
+    assert "Predicted Raspberry Pi Zero 2 W, 4 threads 6 ms" in text
+    assert "predicted, 3.4 to 9.3 ms; not measured there" in text
+    assert "The prediction comes from the times of other networks, measured on this device" in text
+    assert "(estimated)" not in text and "published figures" not in text
 
 
 def test_limits_have_their_sources_and_what_more_of_the_binding_one_would_buy() -> None:

@@ -106,15 +106,8 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
     ]
     yield f"measured on {_where(result)}:"
     yield table(["figure", ">value"], rows)
-    predicted = result["predicted_ms"]
-    if predicted:
-        limit = result.get("limit_ms")
-        how = "predicted (estimated)" if predicted["estimated"] else "predicted"
-        yield (
-            f"{how} on {predicted['device']}: {predicted['value']:.3g} ms, "
-            f"{predicted['low']:.3g} to {predicted['high']:.3g} ms"
-            + (f"; limit {limit:g} ms" if limit is not None else "")
-        )
+    if result["predicted_ms"]:
+        yield from _prediction(result)
     yield from _remarks(result)
 
 
@@ -136,6 +129,26 @@ def comparison_tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | 
     yield f"ratio {ratio['value']:.4f} ({low:.4f}..{high:.4f}), {ratio['n']:,} pairs of bursts"
     yield result["verdict"]
     yield from _remarks(result)
+
+
+def _prediction(result: Mapping[str, Any]) -> Iterator[str]:
+    """What was predicted, for how many threads, and the limit, which may be for others."""
+    predicted, limit = result["predicted_ms"], result["limit_ms"]
+    threads, measured, limited = predicted["threads"], result["machine"]["threads"], result["limit_threads"]
+    how = "predicted (estimated)" if predicted["estimated"] else "predicted"
+    told = "" if limit is None else f"; limit {limit:g} ms"
+    if limit is not None and limited != threads:
+        told += f" with {_threads(limited)}"
+    yield (
+        f"{how} on {predicted['device']} with {_threads(threads)}: {predicted['value']:.3g} ms, "
+        f"{predicted['low']:.3g} to {predicted['high']:.3g} ms{told}"
+    )
+    if threads != measured:
+        yield f"note: the profile has no figures for {_threads(measured)}, which were measured"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def _where(result: Mapping[str, Any]) -> str:

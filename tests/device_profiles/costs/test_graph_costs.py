@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
+from torch import Tensor, nn
 
 from privynet.artifacts import Payload
 from privynet.device_profiles import graph_costs
-from privynet.encoders import Splitter, load_backbone, make_encoder, parse_backbone
+from privynet.device_profiles.costs import model_costs
+from privynet.encoders import Splitter, load_backbone, make_encoder, module_costs, parse_backbone
 from privynet.errors import PrivynetError
 from privynet.exporters import write_onnx
+from privynet.exporters.onnx_file import to_onnx
 
 
 @pytest.mark.parametrize(
@@ -37,6 +42,62 @@ def test_the_file_costs_what_the_traced_network_does(tmp_path: Path, backbone: s
     # Biases of untrained networks are alike, and a file holds what is alike once.
     assert 0.95 * encoder.costs.weights_kb - 4 <= counted.weights_kb <= encoder.costs.weights_kb + 0.5
     assert counted.peak_ram_kb == encoder.costs.peak_ram_kb
+    assert counted.kernels == encoder.costs.kernels
+
+
+class Between(nn.Module):
+    """Two convolutions, and what is computed between them."""
+
+    def __init__(self, work: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.work, self.last = nn.Conv2d(3, 8, 3, padding=1), work, nn.Conv2d(8, 4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = self.last(self.work(self.first(images)))
+        return result
+
+
+class OverChannels(nn.Module):
+    """A linear layer at every pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.permute(0, 2, 3, 1)).relu().permute(0, 3, 1, 2)
+
+
+PLACES = torch.tensor([7, 0, 1, 2, 3, 4, 5, 6])
+BETWEEN: dict[str, Callable[[Tensor], Tensor]] = {
+    **{
+        type(activation).__name__: activation
+        for activation in (
+            *(nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(0.1), nn.Hardtanh(-2, 2), nn.Hardsigmoid(), nn.ELU()),
+            *(nn.Sigmoid(), nn.Tanh(), nn.Hardswish(), nn.SiLU(), nn.GELU(), nn.Mish(), nn.SELU()),
+            *(nn.CELU(), nn.PReLU(8)),
+        )
+    },
+    "SiLU written out": lambda x: x * x.sigmoid(),
+    "SiLU written the other way": lambda x: torch.mul(torch.sigmoid(x), x),
+    "a gate": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
+    "means as vectors": lambda x: x * x.mean((2, 3)).unsqueeze(-1).unsqueeze(-1),
+    "a mean over channels": lambda x: x * torch.mean(x, 1, keepdim=True),
+    "rows one below the other": lambda x: torch.cat([x, x.tanh()], 2),
+    "channels side by side": lambda x: torch.cat([x[:, :4], x[:, 4:].tanh()], 1),
+    "channels in another order": lambda x: torch.index_select(x, 1, PLACES),
+    "a linear layer at every pixel": OverChannels(),
+    "normalisation that follows nothing": nn.Sequential(nn.ReLU(), nn.BatchNorm2d(8)),
+}
+
+
+@pytest.mark.parametrize("what", BETWEEN)
+def test_the_file_has_the_kernels_of_the_traced_network(what: str) -> None:
+    network = Between(BETWEEN[what]).eval()
+    exported = to_onnx(network, [torch.zeros(1, 3, 8, 8)], input_names=["images"], output_name="features")
+    counted, traced = model_costs(exported), module_costs(network, 8)
+    assert counted.kernels == traced.kernels
+    assert counted.peak_ram_kb == traced.peak_ram_kb
 
 
 def test_a_payload_of_bytes_counts_as_it_leaves(tmp_path: Path) -> None:

@@ -37,12 +37,14 @@ def encoder_of(backbone: str, size: int, cut_index: int, share: float) -> Encode
         ("torchvision:shufflenet_v2_x1_0", 5, 1.0),
     ),
 )
-def test_the_file_and_the_traced_network_have_the_same_peak(
+def test_the_file_and_the_traced_network_have_the_same_peak_and_kernels(
     tmp_path: Path, backbone: str, cut_index: int, share: float
 ) -> None:
     encoder = encoder_of(backbone, 64, cut_index, share)
     write_onnx(encoder, tmp_path / "encoder.onnx")
-    assert graph_costs(tmp_path / "encoder.onnx").peak_ram_kb == encoder.costs.peak_ram_kb
+    counted = graph_costs(tmp_path / "encoder.onnx")
+    assert counted.peak_ram_kb == encoder.costs.peak_ram_kb
+    assert counted.kernels == encoder.costs.kernels
 
 
 @pytest.mark.parametrize(
