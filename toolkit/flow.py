@@ -1,23 +1,19 @@
-"""What needs more than one room: search with bench and report, bench with prediction, audit."""
+"""What needs more than one room: search with bench and report, audit."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, unknown
 from ..progress import SILENT, Progress
-from .subjects import default_audit_folder, is_artifact, open_subject, read_spec
+from .benching import bench_run
+from .subjects import default_audit_folder, is_artifact, open_subject
 
 if TYPE_CHECKING:
-    from ..artifacts import RunFolder
     from ..data import DataSet
-    from ..device_profiles import DeviceProfile
-    from ..encoders import EncoderSpec
     from ..leakage import Attack, AuditSubject
 
 
@@ -39,28 +35,10 @@ def search_and_report(
     if bench and result["encoder"] is not None:
         measured = read_document(run.bench, "bench") if run.bench.exists() else None
         if measured is None or measured["model_sha256"] != file_digest(run.export):
-            measured = _bench_winner(run, device, result, progress=progress)
+            measured = bench_run(run, device, result, progress=progress)
             write_document(run.bench, "bench", measured)
     write_report(run)
     return {**result, "bench": measured, "report": str(run.report)}
-
-
-def _bench_winner(
-    run: RunFolder, device: str, result: Mapping[str, Any], *, progress: Progress
-) -> dict[str, Any]:
-    """The chosen encoder's latency on this host, beside its prediction for the device."""
-    from ..device_profiles import bench, load_profile
-
-    profile = load_profile(device)
-    measured = bench(run.export, threads=host_threads(profile.threads), progress=progress)
-    limit = result["limits"].get("latency_ms")
-    predicted = result["predicted_ms"]
-    return {
-        **measured,
-        "predicted_ms": _predicted(predicted, profile, threads=profile.threads),
-        "limit_ms": limit["limit"] if limit else None,
-        "limit_threads": profile.threads,
-    }
 
 
 def resolve_limits(limits: Mapping[str, float], device: str) -> dict[str, Any]:
@@ -70,97 +48,6 @@ def resolve_limits(limits: Mapping[str, float], device: str) -> dict[str, Any]:
 
     document: dict[str, Any] = Limits.resolve(limits, load_profile(device)).document()
     return document
-
-
-def host_threads(threads: int) -> int:
-    """So many of a target's threads as this machine can run at once."""
-    # macOS has no affinity.
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(threads, usable))
-
-
-def bench_subject(
-    subject: Path,
-    *,
-    on: str = "local",
-    threads: int = 1,
-    sessions: int = 3,
-    device: str | None = None,
-    affinity: Sequence[int] | None = None,
-    python: str | None = None,
-    perf_test: Path | None = None,
-    accept_new_host_key: bool = False,
-    progress: Progress = SILENT,
-) -> dict[str, Any]:
-    """``privynet.device_profiles.bench`` of an artifact's encoder or an ONNX file, on any target.
-
-    With ``device``, the artifact's predicted latency there stands beside it (``predicted_ms``, as of
-    :func:`predict_latency` for ``threads``), and the profile's limit (``limit_ms``), which is for
-    ``limit_threads``.
-    """
-    from ..artifacts import Artifact
-    from ..device_profiles import bench, load_profile
-
-    file = Artifact.open(subject).model if subject.is_dir() else subject
-    predicted = limit = limit_threads = None
-    if device is not None:
-        if not subject.is_dir():
-            raise InputError(
-                f"--device needs an artifact, {subject} is none", hint="privynet export writes one"
-            )
-        profile = load_profile(device)
-        predicted = predict_latency(read_spec(subject), profile, threads=threads)
-        limit, limit_threads = profile.limits.get("latency_ms"), profile.threads
-    measured = bench(
-        file,
-        threads=threads,
-        on=on,
-        sessions=sessions,
-        affinity=affinity,
-        python=python,
-        perf_test=perf_test,
-        accept_new_host_key=accept_new_host_key,
-        progress=progress,
-    )
-    return {
-        **measured,
-        "predicted_ms": predicted,
-        "limit_ms": limit,
-        "limit_threads": limit_threads,
-        "inputs": {"model": measured["model_sha256"]},
-    }
-
-
-def predict_latency(spec: EncoderSpec, profile: DeviceProfile, *, threads: int) -> dict[str, Any]:
-    """The predicted latency on a target: ``value``, ``low``, ``high`` in ms, from shapes alone.
-
-    It is for ``threads`` where the profile has figures for so many, else for the profile's; ``threads`` in
-    the result says which. Raises ``InputError`` for a backbone that is the user's code.
-    """
-    from ..encoders import Splitter, load_backbone, parse_backbone
-
-    name = parse_backbone(spec.backbone)
-    if name.is_factory:
-        raise InputError(
-            f"the encoder's backbone {spec.backbone} is code of yours", hint="leave out --device"
-        )
-    splitter = Splitter(load_backbone(name, shapes_only=True), spec.input_size)
-    outputs = spec.projection.outputs if spec.projection else None
-    costs = splitter.costs(spec.cut, spec.channels, outputs=outputs)
-    threads = threads if threads in profile.latency.threads_known() else profile.threads
-    return _predicted(asdict(profile.predict_latency_ms(costs, threads=threads)), profile, threads=threads)
-
-
-def _predicted(prediction: Mapping[str, Any], profile: DeviceProfile, *, threads: int) -> dict[str, Any]:
-    """A bench's ``predicted_ms``, of a ``LatencyPrediction``'s fields."""
-    return {
-        "value": prediction["ms"],
-        "low": prediction["low"],
-        "high": prediction["high"],
-        "estimated": prediction["estimated"],
-        "device": profile.name,
-        "threads": threads,
-    }
 
 
 def audit_subject(

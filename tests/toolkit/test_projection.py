@@ -17,7 +17,7 @@ from privynet.encoders import (
     parse_backbone,
     write_encoder,
 )
-from privynet.toolkit.flow import predict_latency
+from privynet.toolkit.benching import predict_latency
 
 from .conftest import Outcome
 

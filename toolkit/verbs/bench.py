@@ -10,7 +10,7 @@ import typer
 
 from ...errors import InputError
 from ..console import Screen, table
-from ..options import AcceptNewHostKey, Debug, Force, Json, On, Seed, TargetPython, Threads
+from ..options import AcceptNewHostKey, Debug, Force, Json, On, TargetPython, Threads
 from ..result_file import check_result_file, write_result
 
 if TYPE_CHECKING:
@@ -50,7 +50,15 @@ def bench(
         ),
     ] = None,
     as_json: Json = False,
-    seed: Seed = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=2**31 - 1,
+            metavar="N",
+            help="Seed of a comparison's order; without --compare all inputs are those of seed 0.",
+        ),
+    ] = 0,
     debug: Debug = False,
 ) -> None:
     """Measure latency and memory, here or on a board or phone.
@@ -58,14 +66,15 @@ def bench(
     Exit code 3 when the measurement is not valid: throttled, unstable, or others used the machine; of a
     comparison, when its interval is too wide to tell.
     """
+    seed = 0 if compare is None else seed
     screen = Screen(as_json=as_json, seed=seed)
     kind = "bench" if compare is None else "comparison"
     if out is not None:
         check_result_file(out, kind, force=force)
     with screen.working() as progress:
         from ...device_profiles import parse_cpus
+        from ..benching import bench_subject
         from ..comparing import compare_subjects
-        from ..flow import bench_subject
 
         where: dict[str, Any] = {
             "on": on,
