@@ -46,7 +46,7 @@ def profiles_tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | st
 
 
 def _profiles(devices: Sequence[Mapping[str, Any]]) -> Iterator[rich.table.Table | str]:
-    """A table for each class, so narrow that a terminal of 80 columns shows it."""
+    """A table for each class; on a terminal of 80 columns only titles take a second line."""
     for kind in dict.fromkeys(device["class"] for device in devices):
         alike = [device for device in devices if device["class"] == kind]
         limited = [metric for metric in _COLUMNS if any(metric in device["limits"] for device in alike)]

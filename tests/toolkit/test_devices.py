@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from privynet.device_profiles import CATALOGUE, DeviceProfile, aliases, catalogue
+from privynet.toolkit.device_tables import profiles_tables
 
 from .conftest import Outcome
 
@@ -41,8 +44,19 @@ def test_the_list_has_everything_that_a_device_can_be_called(privynet: Run, own:
     ]
 
 
-def test_the_list_fits_a_terminal_of_100_columns(privynet: Run) -> None:
-    assert max(len(line.rstrip()) for line in privynet("devices", "list").out.splitlines()) <= 100
+def test_on_80_columns_only_titles_take_a_second_line(privynet: Run) -> None:
+    listed = privynet("devices", "list", "--json").json
+    console = Console(width=80)
+    with console.capture() as captured:
+        for item in profiles_tables(listed):
+            if not isinstance(item, str):
+                console.print(item)
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    for device in listed["devices"]:
+        (line,) = (line for line in lines if line.split()[:1] == [device["name"]])
+        limits = line.split()[-len(device["limits"]) - 1 :]
+        assert all(number.rstrip("%").isdecimal() for number in limits)
 
 
 def test_an_alias_says_what_it_stands_for(privynet: Run) -> None:
@@ -53,14 +67,27 @@ def test_an_alias_says_what_it_stands_for(privynet: Run) -> None:
     assert privynet("devices", "show", "snapdragon-410", "--json").json["alias"] is None
 
 
+def figures(section: dict[str, Any], within: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """What has a source, by its dotted key."""
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from [(within + key, value)] if "source" in value else figures(value, f"{within}{key}.")
+
+
 @pytest.mark.parametrize("profile", catalogue(), ids=lambda profile: profile.name)
 def test_every_figure_is_shown_with_its_source(privynet: Run, profile: DeviceProfile) -> None:
     name = profile.name
     shown = " ".join(privynet("devices", "show", name).out.split())
     document = privynet("devices", "show", name, "--json").json["profile"]
-    times = document["latency"]["float32"][f"{profile.threads}"]
-    for figure in (document["cores"], document["memory_mb"], times["median_error"]):
-        assert f"{figure['value']:g}" in shown
+    found = dict(figures(document))
+    assert {
+        "cores",
+        "memory_mb",
+        "threads",
+        f"latency.float32.{profile.threads}.median_error",
+    } <= found.keys()
+    for key, figure in found.items():
+        assert f" {key} {figure['value']:g}" in shown
         assert figure["source"] in shown
     for limit in document["limits"].values():
         assert all(word in shown for word in limit["reason"].split())
