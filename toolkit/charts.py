@@ -78,8 +78,8 @@ def framed(
 def log_framed(
     area: Frame, values: Iterable[float], *, label: Callable[[float], str] = number_label
 ) -> Frame:
-    """The area with the same axis across and up, of the decimal logarithms of positive values."""
-    logs = [math.log10(value) for value in values] or [0.0]
+    """The area with the same axis across and up, of the decimal logarithms of one or more positive values."""
+    logs = [math.log10(value) for value in values]
     air = 0.05 * max(max(logs) - min(logs), 0.1)
     low, high = min(logs) - air, max(logs) + air
     bare = replace(area, x_low=low, x_high=high, y_low=low, y_high=high)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from ..artifacts import replace_file
@@ -29,7 +30,7 @@ class TimedNetworks:
 
     def errors(self) -> list[float]:
         """abs(predicted - measured) / measured"""
-        return sorted(abs(told / held - 1) for told, held in self.times_ms.values())
+        return [abs(told / held - 1) for told, held in self.times_ms.values()]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ def write_calibration_page(calibration: Calibration, path: Path) -> None:
 def write_latency_page(path: Path, *, title: str, told: str, panels: Sequence[TimedNetworks]) -> None:
     """One plot a panel, both axes logarithmic, with the lines between which predictions are 10 and 25 % off.
 
-    ``told`` says what the marks are. Raises :class:`privynet.errors.PrivynetError` when the disk is full.
+    Each panel has at least one network; ``told`` says what the marks are. Raises
+    :class:`privynet.errors.InputError` when the place cannot be written, and
+    :class:`privynet.errors.PrivynetError` when the disk is full.
     """
     page = template("latency.html").render(title=title, told=told, scatters=[_scatter(one) for one in panels])
     with replace_file(path) as temporary:
@@ -111,7 +114,7 @@ def _scatter(panel: TimedNetworks) -> Scatter:
             f"{sum(error <= band for error in errors) / len(errors):.0%} within {band:.0%}"
             for band in sorted(_BANDS)
         ),
-        median=errors[len(errors) // 2],
+        median=median(errors),
         n=len(errors),
     )
 

@@ -4,10 +4,10 @@ from .aliases import Alias, aliases
 from .json_schema import profile_schema
 from .latency_model import Precision
 from .own import OwnProfile, own_folder
-from .reading import CATALOGUE, catalogue, list_profiles, load_profile
+from .reading import CATALOGUE, catalogue, check_name, list_profiles, load_profile
 from .schema import NAME_PATTERN, SCHEMA_VERSION, DeviceProfile
 from .validation import validate_profile
-from .writing import check_can_write, profile_text, write_profile
+from .writing import profile_text, write_profile
 
 __all__ = [
     "CATALOGUE",
@@ -19,7 +19,7 @@ __all__ = [
     "Precision",
     "aliases",
     "catalogue",
-    "check_can_write",
+    "check_name",
     "list_profiles",
     "load_profile",
     "own_folder",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InputError, unknown
 from .aliases import Alias, aliases
 from .own import OwnProfile, own_folder, own_profiles
-from .schema import DeviceProfile
+from .schema import NAME_PATTERN, DeviceProfile
 from .validation import read_profile
 
 CATALOGUE = Path(__file__).parents[1] / "catalogue"
@@ -40,6 +41,20 @@ def load_profile(name_or_path: str) -> DeviceProfile:
     if path.is_file():
         return read_profile(path)
     raise unknown("device", name_or_path, [*_shipped_names(), *aliases(), *own])
+
+
+def check_name(name: str) -> None:
+    """Raise :class:`InputError` unless a profile of one's own can be called so, and be found by that name."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise InputError(
+            f"{name!r} is no name for a device", hint="use lower case letters, digits, '-' and '.'"
+        )
+    if name.endswith(".toml"):
+        raise InputError(
+            f"{name!r} would be read as a file's path", hint=f"call it {name.removesuffix('.toml')}"
+        )
+    if name in (*_shipped_names(), *aliases()):
+        raise InputError(f"{name} is a shipped profile's name", hint=f"choose another one, such as my-{name}")
 
 
 @functools.cache

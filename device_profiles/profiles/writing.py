@@ -24,17 +24,12 @@ def write_profile(profile: DeviceProfile, path: Path, *, force: bool = False) ->
         InputError: the file exists and ``force`` is not given, or the place cannot be written.
         PrivynetError: the disk is full.
     """
-    check_can_write(path, force=force)
-    with replace_file(path) as temporary:
-        temporary.write_text(profile_text(profile), encoding="utf-8")
-
-
-def check_can_write(path: Path, *, force: bool) -> None:
-    """Raise :class:`InputError` when there is a file already and ``force`` is not given, or no folder."""
     if path.exists() and not force:
         raise InputError(f"{path} exists", hint="--force replaces it")
     if not path.parent.is_dir():
         raise InputError(f"there is no folder {path.parent}", hint="make it first")
+    with replace_file(path) as temporary:
+        temporary.write_text(profile_text(profile), encoding="utf-8")
 
 
 def profile_text(profile: DeviceProfile) -> str:

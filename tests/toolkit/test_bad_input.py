@@ -133,6 +133,38 @@ CASES: dict[str, tuple[Sequence[str], str]] = {
         ["calibrate", "--name", "mine", "--out", "text.toml"],
         "text.toml exists",
     ),
+    "calibrating under a shipped name": (
+        ["calibrate", "--name", "raspberry-pi-4b", "--out", "new.toml"],
+        "raspberry-pi-4b is a shipped profile's name; choose another one, such as my-raspberry-pi-4b",
+    ),
+    "calibrating under a generic name": (
+        ["calibrate", "--name", "phone-low-end", "--out", "new.toml"],
+        "phone-low-end is a shipped profile's name",
+    ),
+    "calibrating under a file's name": (
+        ["calibrate", "--name", "mine.toml", "--out", "new.toml"],
+        "'mine.toml' would be read as a file's path; call it mine",
+    ),
+    "calibrating over what is no profile": (
+        ["calibrate", "--name", "mine", "--out", "text.toml", "--force"],
+        "text.toml is no device profile, and is not replaced",
+    ),
+    "calibrating into a folder": (
+        ["calibrate", "--name", "mine", "--out", "some-folder", "--force"],
+        "some-folder is a folder",
+    ),
+    "calibrating into no folder": (
+        ["calibrate", "--name", "mine", "--out", "nowhere/new.toml"],
+        "there is no folder nowhere",
+    ),
+    "drawing a calibration over what is no page": (
+        ["calibrate", "--name", "mine", "--out", "new.toml", "--report", "text.onnx", "--force"],
+        "text.onnx is no page of privynet, and is not replaced",
+    ),
+    "drawing a calibration into its profile": (
+        ["calibrate", "--name", "mine", "--out", "new.toml", "--report", "./new.toml"],
+        "--out and --report are both new.toml",
+    ),
     "calibrating elsewhere": (
         ["calibrate", "--name", "mine", "--out", "new.toml", "--on", "ftp://pi"],
         "cannot measure on 'ftp://pi'",

@@ -83,10 +83,14 @@ def test_its_error_is_that_of_models_left_out(calibrated: Calibrated) -> None:
 
 def test_the_plot_has_every_network_that_was_timed(calibrated: Calibrated) -> None:
     page = calibrated.file.with_suffix(".html").read_text(encoding="utf-8")
-    timed = [one["n"] for errors in calibrated.document["error"].values() for one in errors.values()]
-    assert page.count("<circle") == sum(timed)
-    assert page.count("<svg") == len(timed) == 4
-    assert re.findall(r"median error ([\d.]+) %, n = (\d+)", page)[0][1] == str(timed[0])
+    errors = [error for table in calibrated.document["error"].values() for error in table.values()]
+    assert page.count("<circle") == sum(error["n"] for error in errors)
+    shown = re.findall(r"([\d]+)% within 10%, .* median error ([\d.]+) %, n = (\d+)", page)
+    assert page.count("<svg") == len(shown) == 4
+    for (within, median, n), error in zip(shown, errors, strict=True):
+        assert int(n) == error["n"]
+        assert float(median) == pytest.approx(100 * error["median"], abs=0.051)
+        assert int(within) == pytest.approx(100 * error["within_10_percent"], abs=0.51)
 
 
 def test_more_threads_than_cores_are_refused() -> None:

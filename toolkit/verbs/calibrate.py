@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...errors import InputError
 from ..console import Screen, table
-from ..options import AcceptNewHostKey, Debug, Force, Json, On, Seed, TargetPython
+from ..options import AcceptNewHostKey, Debug, Json, On, TargetPython
+from ..result_file import check_page, check_profile_file
 
 if TYPE_CHECKING:
     import rich.table
@@ -28,20 +30,37 @@ def calibrate(
         typer.Option(metavar="NAME|FILE", help="Take class, threads and limits from this profile."),
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Time the networks quantised to int8 too; takes twice as long.")
+        bool,
+        typer.Option(
+            "--int8",
+            help="Time the networks quantised to int8 too; takes twice as long. Encoders are exported in"
+            " float32 so far: only predict_latency_ms(precision='int8') reads these figures.",
+        ),
     ] = False,
     seconds: Annotated[
-        float, typer.Option(min=1, metavar="S", help="What timing in a precision may take on the target.")
-    ] = 110.0,
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="S",
+            help="What timing in a precision may take on the target (default: just under two minutes).",
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", help="Also draw predicted against measured times."),
     ] = None,
     accept_new_host_key: AcceptNewHostKey = False,
     python: TargetPython = None,
-    force: Force = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace --out and --report if privynet wrote them.")
+    ] = False,
     as_json: Json = False,
-    seed: Seed = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, max=2**31 - 1, metavar="N", help="Changes nothing: it is always the same networks."
+        ),
+    ] = 0,
     debug: Debug = False,
 ) -> None:
     """Measure a target and write its profile.
@@ -49,25 +68,29 @@ def calibrate(
     A pack of small networks is timed there in under two minutes; a latency model is fitted to the times, and
     its error stated for networks that were left out.
     """
-    screen = Screen(as_json=as_json, seed=seed)
+    screen = Screen(as_json=as_json)
+    check_profile_file(out, force=force)
+    if report is not None:
+        check_page(report, force=force)
+        if report.resolve() == out.resolve():
+            raise InputError(f"--out and --report are both {out}", hint="choose another --report")
     with screen.working() as progress:
         from ...device_profiles.calibration import calibrate
-        from ...device_profiles.profiles import check_can_write, write_profile
+        from ...device_profiles.profiles import check_name, write_profile
         from ..latency_page import write_calibration_page
 
-        for file in (out, report):
-            if file is not None:
-                check_can_write(file, force=force)
+        check_name(name)
+        given: dict[str, Any] = {"seconds": seconds} if seconds is not None else {}
         found = calibrate(
             name=name,
             on=on,
             threads=sorted(set(threads or ())),
             like=like,
             int8=int8,
-            seconds=seconds,
             python=python,
             accept_new_host_key=accept_new_host_key,
             progress=progress,
+            **given,
         )
         write_profile(found.profile, out, force=force)
         if report is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from privynet.device_profiles import CATALOGUE, aliases, catalogue, list_profiles, load_profile
-from privynet.device_profiles.profiles import Alias, own_folder
+from privynet.device_profiles.profiles import Alias, check_name, own_folder
 from privynet.errors import InputError
 
 TABLE = Path(__file__).parents[3] / "benchmarks" / "ncnn_latency.csv"
@@ -125,3 +125,12 @@ def test_an_alias_stands_for_the_slowest_device_of_its_kind() -> None:
 @pytest.mark.parametrize("alias", aliases().values(), ids=lambda alias: alias.name)
 def test_what_an_alias_loads_has_its_real_name(alias: Alias) -> None:
     assert load_profile(alias.name).name == alias.profile
+
+
+def test_a_name_that_passes_is_found_and_others_are_refused(own: Path) -> None:
+    check_name("my-pi.v2")
+    put(own, "my-pi.v2")
+    assert load_profile("my-pi.v2").name == "my-pi.v2"
+    for name in ("raspberry-pi-4b", "phone-low-end", "my-pi.toml", "My Pi", "../my-pi", ""):
+        with pytest.raises(InputError, match=r"shipped profile's name|file's path|no name for a device"):
+            check_name(name)
