@@ -29,11 +29,11 @@ _BOUNDS = (
 )
 _KERNELS_OF_THEIR_OWN = (
     *(nn.SiLU, nn.GELU, nn.Mish, nn.SELU, nn.CELU, nn.Softplus, nn.Softsign, nn.LogSigmoid),
-    *(F.silu, F.gelu, F.mish, F.softplus),
+    *(F.silu, F.gelu, F.mish, F.selu, F.celu, F.softplus),
 )
 """Activations that no runtime computes in the kernel before them."""
 _MEANS = (torch.mean, "mean")
-_COPIES = (torch.cat, torch.concat, torch.index_select)
+_COPIES = (torch.cat, torch.concat, torch.index_select, nn.PixelShuffle, F.pixel_shuffle)
 """Move values, whichever axis it is along."""
 
 

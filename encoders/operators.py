@@ -67,6 +67,8 @@ _FUNCTIONS: dict[object, Kind] = {
             F.relu6,
             F.leaky_relu,
             F.elu,
+            F.selu,
+            F.celu,
             F.gelu,
             F.silu,
             F.mish,

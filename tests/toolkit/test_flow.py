@@ -126,7 +126,7 @@ def test_shards_head_and_score_belong_to_the_encoder(chain: Chain) -> None:
 
 
 def test_bench_measures_beside_the_prediction(chain: Chain, privynet: Run) -> None:
-    device = ("--device", "raspberry-pi-zero-2w", "--threads", "4")
+    device = ("--device", "raspberry-pi-zero-2w", "--threads", "4", "--seed", "7")
     shown = privynet("bench", chain[0] / "artifact", "--sessions", "1", *device, "--json")
     result = shown.json
     assert shown.code == (0 if result["valid"] else 3)
@@ -137,6 +137,7 @@ def test_bench_measures_beside_the_prediction(chain: Chain, privynet: Run) -> No
         [searched[key] for key in ("ms", "low", "high")]
     )
     assert (predicted["threads"], result["limit_threads"]) == (4, 4)
+    assert result["seed"] == 0  # of the inputs, whatever was asked for
 
 
 def test_a_damaged_artifact_is_an_honest_negative(chain: Chain, privynet: Run, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from privynet.artifacts import Payload
 from privynet.device_profiles import graph_costs
@@ -101,6 +102,8 @@ BETWEEN: dict[str, Callable[[Tensor], Tensor]] = {
     "rows one below the other": lambda x: torch.cat([x, x.tanh()], 2),
     "channels side by side": lambda x: torch.cat([x[:, :4], x[:, 4:].tanh()], 1),
     "channels in another order": lambda x: torch.index_select(x, 1, PLACES),
+    "channels as pixels": nn.PixelShuffle(1),
+    "a function": lambda x: F.celu(F.selu(x)),
     "a linear layer at every pixel": OverChannels(),
     "normalisation that follows nothing": nn.Sequential(nn.ReLU(), nn.BatchNorm2d(8)),
 }
