@@ -164,7 +164,10 @@ def fuse(operations: Sequence[Operation], shapes: Shapes, outputs: Sequence[str]
 
 
 class _Fusion:
-    """The kernels so far, and of each tensor which one makes it and whether it lies in blocks of channels."""
+    """The kernels so far, and of each tensor which one makes it and whether it lies in blocks of channels.
+
+    ``_images`` are the graph's inputs of few channels, and what only moves and scales them.
+    """
 
     def __init__(self, operations: Sequence[Operation], shapes: Shapes) -> None:
         self.kernels: list[Kernel] = []
@@ -180,6 +183,8 @@ class _Fusion:
         self._places: dict[str, int] = {}
         self._blocked: dict[str, bool] = {}
         self._copied: set[str] = set()
+        read = {self._of(name) for operation in operations for name in operation.inputs}
+        self._images = {name for name in read - self._makers.keys() if _has_few_channels(shapes[name])}
 
     def _of(self, name: str) -> str:
         """The tensor whose memory a tensor is."""
@@ -199,10 +204,14 @@ class _Fusion:
         )
         copied = [name for name in dict.fromkeys(inputs) if self._is_copied(name, in_blocks)]
         self._copied.update(copied)
+        prepares = operation.work in (Work.MOVE, Work.ELEMENTWISE) and self._images.issuperset(inputs)
+        if prepares:
+            self._images.update(operation.outputs)
         for name in operation.outputs:
             self._blocked[name] = in_blocks
             self._places[name] = len(self.kernels)
-        self.kernels.append(_kernel(operation, inputs, copied, self._shapes))
+        kind = "image" if prepares else _kind(operation)
+        self.kernels.append(_kernel(operation, kind, inputs, copied, self._shapes))
 
     def give(self, name: str) -> None:
         """An output of the graph, which leaves as other work reads it."""
@@ -222,7 +231,7 @@ class _Fusion:
 
     def _is_copied(self, name: str, in_blocks: bool) -> bool:
         """Whether an input must be laid out anew; it is then there for all who read it so."""
-        if in_blocks and _is_image(self._shapes[name]):
+        if in_blocks and name in self._images:
             return False
         return self._blocked.get(name, False) != in_blocks and name not in self._copied
 
@@ -237,24 +246,21 @@ def _sources(operations: Sequence[Operation]) -> dict[str, str]:
     return source
 
 
-def _is_image(shape: Sequence[int]) -> bool:
-    """Whether a tensor holds an image, channels first or last."""
+def _has_few_channels(shape: Sequence[int]) -> bool:
+    """Whether a tensor can be an image, channels first or last."""
     return len(shape) == 4 and min(shape[1], shape[3]) <= IMAGE_CHANNELS
 
 
-def _kind(operation: Operation, inputs: Sequence[str], shapes: Shapes) -> KernelKind:
-    if operation.convolution:
-        return operation.convolution.kind
-    prepares = operation.work in (Work.MOVE, Work.ELEMENTWISE)
-    if prepares and all(_is_image(shapes[name]) for name in (*inputs, *operation.outputs)):
-        return "image"
-    return _KINDS[operation.work]
+def _kind(operation: Operation) -> KernelKind:
+    return operation.convolution.kind if operation.convolution else _KINDS[operation.work]
 
 
-def _kernel(operation: Operation, inputs: Sequence[str], copied: Sequence[str], shapes: Shapes) -> Kernel:
+def _kernel(
+    operation: Operation, kind: KernelKind, inputs: Sequence[str], copied: Sequence[str], shapes: Shapes
+) -> Kernel:
     convolution = operation.convolution
     return Kernel(
-        kind=_kind(operation, inputs, shapes),
+        kind=kind,
         macs=convolution.macs if convolution else operation.macs,
         weights=operation.weights,
         input_elements=sum(math.prod(shapes[name]) for name in inputs),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from .growing import GrowingNetwork
 
 
-def gate(network: GrowingNetwork, *, reduction: int, activation: str, mean: str) -> None:
+def gate(network: GrowingNetwork, *, activation: str, mean: str) -> None:
     """Squeeze and excitation: channels scaled by what their means say."""
     branch = network.fork()
     axes = [branch.integers(2, 3)] if mean == "ReduceMean" else []
     branch.apply(mean, *axes)
     branch.size = 1
-    branch.convolve(max(4, network.channels // reduction), activation="Relu")
+    branch.convolve(max(4, network.channels // 4), activation="Relu")
     branch.convolve(network.channels, activation=activation)
     network.join("Mul", branch)
 
@@ -34,7 +34,7 @@ def inverted(
     )
     if gated:
         mean = "ReduceMean" if window == 3 else "GlobalAveragePool"
-        gate(network, reduction=4, activation="HardSigmoid", mean=mean)
+        gate(network, activation="HardSigmoid", mean=mean)
     network.convolve(channels)
     if stride == 1 and channels == before.channels:
         network.join("Add", before)
@@ -63,7 +63,7 @@ def bottleneck(
     network.convolve(inner, activation="Relu")
     network.convolve(inner, window=3, stride=stride, groups=inner // group if group else 1, activation="Relu")
     if gated:
-        gate(network, reduction=4, activation="Sigmoid", mean="ReduceMean")
+        gate(network, activation="Sigmoid", mean="ReduceMean")
     network.convolve(channels)
     _residual(network, before, stride)
 
@@ -92,6 +92,18 @@ def dense(network: GrowingNetwork, growth: int) -> None:
     network.convolve(growth, window=3, activation="Relu")
     before.join("Concat", network, axis=1)
     network.tensor, network.channels = before.tensor, before.channels + growth
+
+
+def mixed(network: GrowingNetwork) -> None:
+    """ConvNeXt's: a wide depthwise window, then linear layers over channels that come last."""
+    before = network.fork()
+    network.convolve(network.channels, window=7, groups=network.channels)
+    network.apply("Transpose", perm=[0, 2, 3, 1])
+    network.project(4 * before.channels)
+    network.gate_by_sigmoid()
+    network.project(before.channels)
+    network.apply("Transpose", perm=[0, 3, 1, 2])
+    network.join("Add", before)
 
 
 def shuffled(network: GrowingNetwork) -> None:

@@ -16,10 +16,10 @@ from ...errors import InputError, PrivynetError
 from ...progress import SILENT, Progress, Task
 from ..costs import model_costs
 from ..latency import Fit, fit_latency, fit_scaling
-from ..measuring import PackResult, run_pack
+from ..measuring import SILENCE_SECONDS, PackResult, read_machine, run_pack, usable_cores
 from ..profiles import NAME_PATTERN, DeviceProfile, Precision, load_profile
 from ..targets import Target, open_target
-from .made_profile import error_figures, make_profile, usable_cores
+from .made_profile import error_figures, make_profile
 from .micro_models import micro_models
 from .quantising import quantised
 
@@ -32,7 +32,7 @@ SECONDS = 110.0
 """What the timing takes in all for a precision; copying and fitting come to it."""
 LEAST_MODELS = 60
 """Fewer cannot tell the kinds of work apart."""
-_SILENCE_SECONDS = 120.0
+_MOST_SECONDS = 3600.0
 _MOST_THREADS = 4
 
 
@@ -73,20 +73,24 @@ def calibrate(
 
     There is a table for the fewest threads; for other thread counts, how those times scale.
 
-    ``threads``: default 1 and as many as the target has cores, up to four. ``like``: a profile whose class,
-    threads and limits the new one takes over; without it the profile has no limits. ``int8``: time the pack
-    quantised too. ``on``, ``python``, ``accept_new_host_key``: as
+    ``threads``: default 1 and those of ``like``, or as many as the target has cores, up to four. ``like``: a
+    profile whose class, threads and limits the new one takes over; without it the profile has no limits.
+    ``int8``: time the pack quantised too. ``on``, ``python``, ``accept_new_host_key``: as
     :func:`privynet.device_profiles.targets.open_target`. ``seconds`` are for all timing in a precision.
 
     Raises :class:`InputError` for what is out of range or not understood; :class:`PrivynetError` when the
     target cannot be reached, lacks what is needed, fails, or times fewer than 60 models in that time.
     """
-    if not seconds > 0:
-        raise InputError(f"seconds is {seconds:g}", hint="give more than 0")
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise InputError(
+            f"seconds is {seconds:g}", hint=f"give more than 0, at most {_MOST_SECONDS:g}: more tells no more"
+        )
     if not re.fullmatch(NAME_PATTERN, name):
         raise InputError(
             f"{name!r} is no name for a device", hint="use lower case letters, digits, '-' and '.'"
         )
+    if min(threads, default=1) < 1:
+        raise InputError(f"threads is {min(threads)}", hint="give at least 1")
     model = load_profile(like) if like is not None else None
     models = {one.name: one.model for one in micro_models()}
     # A quantised network is predicted by the work of the one that it was made of.
@@ -97,41 +101,63 @@ def calibrate(
         open_target(on, python=python, accept_new_host_key=accept_new_host_key) as target,
         progress.task(f"timing {len(models)} models", float(len(precisions))) as task,
     ):
+        counts = _thread_counts(threads, model, cores=usable_cores(read_machine(target)))
         for precision in precisions:
             pack = {name: quantised(one) for name, one in models.items()} if precision == "int8" else models
-            timed[precision] = _time(pack, target, threads=tuple(threads), seconds=seconds, task=task)
-    fits = {precision: _fit(kernels, results) for precision, results in timed.items()}
-    times = {
-        precision: {count: result.medians_ms for count, result in results.items()}
-        for precision, results in timed.items()
-    }
+            timed[precision] = _time(pack, target, counts=counts, seconds=seconds, task=task)
+    fits = {precision: fit_all(kernels, _medians(results)) for precision, results in timed.items()}
+    times = {precision: _medians(results) for precision, results in timed.items()}
     return Calibration(make_profile(name, on, model, timed["float32"], fits), fits, times)
 
 
+def _thread_counts(asked: Sequence[int], like: DeviceProfile | None, *, cores: int) -> list[int]:
+    """Ascending. Raises :class:`InputError` for more than there are cores."""
+    usual = like.threads if like is not None else min(_MOST_THREADS, cores)
+    counts = sorted(set(asked or (1, usual)))
+    if counts[-1] > cores:
+        told = f"{counts[-1]} threads on {cores} cores"
+        raise InputError(told, hint=f"give at most {cores}" if asked else f"give --threads, at most {cores}")
+    return counts
+
+
+def _medians(results: Mapping[int, PackResult]) -> dict[int, Mapping[str, float]]:
+    return {count: result.medians_ms for count, result in results.items()}
+
+
+def fit_all(
+    kernels: Mapping[str, Sequence[Kernel]], times_ms: Mapping[int, Mapping[str, float]]
+) -> dict[int, Fit]:
+    """A fit for each thread count: of the times on the fewest, and of how the others follow from them.
+
+    ``kernels`` are those of the networks by name, ``times_ms`` their times by thread count and name.
+    """
+    fewest, *more = sorted(times_ms)
+    alone = times_ms[fewest]
+    first = fit_latency([kernels[name] for name in alone], list(alone.values()))
+    fits: dict[int, Fit] = {fewest: first}
+    for threads in more:
+        names = [name for name in times_ms[threads] if name in alone]
+        fits[threads] = fit_scaling(
+            [kernels[name] for name in names],
+            [times_ms[threads][name] for name in names],
+            [alone[name] for name in names],
+            fewest=first,
+        )
+    return fits
+
+
 def _time(
-    pack: Mapping[str, onnx.ModelProto],
-    target: Target,
-    *,
-    threads: tuple[int, ...],
-    seconds: float,
-    task: Task,
+    pack: Mapping[str, onnx.ModelProto], target: Target, *, counts: Sequence[int], seconds: float, task: Task
 ) -> dict[int, PackResult]:
     """What the pack took, by thread count."""
     timed: dict[int, PackResult] = {}
-    counts = list(threads or (1,))
-    # Without thread counts the first result tells how many cores there are.
-    rounds = len(threads) or 2
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "pack.zip"
         _write(pack, archive)
         for count in counts:
-            timed[count] = _time_once(archive, target, threads=count, seconds=seconds / rounds, task=task)
-            task.advance(1 / rounds)
-            cores = usable_cores(timed[count])
-            if max(counts) > cores:
-                raise InputError(f"{max(counts)} threads on {cores} cores", hint=f"give at most {cores}")
-            if not threads and count == 1 and cores > 1:
-                counts.append(min(_MOST_THREADS, cores))
+            share = seconds / len(counts)
+            timed[count] = _time_once(archive, target, threads=count, seconds=share, task=task)
+            task.advance(1 / len(counts))
     return timed
 
 
@@ -150,7 +176,7 @@ def _time_once(archive: Path, target: Target, *, threads: int, seconds: float, t
         threads=threads,
         seconds=seconds,
         target=target,
-        silence_seconds=_SILENCE_SECONDS,
+        silence_seconds=SILENCE_SECONDS,
         on_running=lambda models, passed: task.advance(
             0, note=f"threads: {threads}, {models} models, {passed:.0f} of {seconds:.0f} s"
         ),
@@ -162,21 +188,3 @@ def _time_once(archive: Path, target: Target, *, threads: int, seconds: float, t
             hint="give more --seconds",
         )
     return result
-
-
-def _fit(kernels: Mapping[str, Sequence[Kernel]], timed: Mapping[int, PackResult]) -> dict[int, Fit]:
-    fewest, *more = sorted(timed)
-    first = fit_latency(*_columns(kernels, timed[fewest]))
-    fits: dict[int, Fit] = {fewest: first}
-    for threads in more:
-        fits[threads] = fit_scaling(
-            *_columns(kernels, timed[threads]), first.coefficients, channel_block=first.channel_block
-        )
-    return fits
-
-
-def _columns(
-    kernels: Mapping[str, Sequence[Kernel]], result: PackResult
-) -> tuple[list[Sequence[Kernel]], list[float]]:
-    """The kernels of the models that were timed, and their times."""
-    return [kernels[name] for name in result.medians_ms], list(result.medians_ms.values())

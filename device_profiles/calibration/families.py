@@ -216,16 +216,15 @@ def _few_dense(generator: random.Random) -> GrowingNetwork:
     return _at_a_place(generator, lambda network: blocks.dense(network, generator.choice((16, 32))))
 
 
-def _few_shuffled(generator: random.Random) -> GrowingNetwork:
-    def block(network: GrowingNetwork) -> None:
-        if network.channels % 4:
-            network.convolve(network.channels // 4 * 4 + 4, activation="Relu")
-        blocks.shuffled(network)
+def _few_mixed(generator: random.Random) -> GrowingNetwork:
+    return _at_a_place(generator, blocks.mixed, most_channels=320)
 
+
+def _few_shuffled(generator: random.Random) -> GrowingNetwork:
     network = _at_a_place(generator, lambda network: None)
     network.convolve(generator.choice((48, 116, 176, 232)), activation="Relu")
     for _ in range(generator.randint(1, 5)):
-        block(network)
+        blocks.shuffled(network)
     return network
 
 
@@ -267,4 +266,5 @@ SHALLOW: tuple[tuple[str, Family], ...] = (
     ("few-dense", _few_dense),
     ("few-shuffled", _few_shuffled),
     ("heavy", _heavy),
+    ("few-mixed", _few_mixed),
 )

@@ -25,7 +25,7 @@ class GrowingNetwork:
         self.channels = 3
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
-        self._macs: list[int] = []
+        self._macs: list[int] = []  # one list for all branches of a graph
         self.tensor = self.add("Transpose", "image", perm=[0, 3, 1, 2])
         self.apply("Cast", to=1)
         self.apply("Mul", self.floats(1, 3, 1, 1, value=0.02))
@@ -33,7 +33,7 @@ class GrowingNetwork:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of all convolutions of the graph so far."""
+        """Multiply-accumulates of the graph so far."""
         return sum(self._macs)
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -88,11 +88,21 @@ class GrowingNetwork:
         self.channels = channels
         self._macs.append(channels * self.size**2 * inner * window**2)
         if activation == "SiLU":
-            self.tensor = self.add("Mul", self.tensor, self.add("Sigmoid", self.tensor))
+            self.gate_by_sigmoid()
         elif activation == "Clip":
             self.apply("Clip", self._number(0.0), self._number(6.0))
         elif activation:
             self.apply(activation)
+
+    def gate_by_sigmoid(self) -> None:
+        """SiLU."""
+        self.tensor = self.add("Mul", self.tensor, self.add("Sigmoid", self.tensor))
+
+    def project(self, channels: int) -> None:
+        """A linear layer over the last axis, without a bias."""
+        self.apply("MatMul", self.floats(self.channels, channels, value=1 / self.channels))
+        self._macs.append(self.size**2 * self.channels * channels)
+        self.channels = channels
 
     def pool(self, operator: str = "MaxPool", *, window: int = 2, padded: bool = False) -> None:
         """A pooling of stride 2."""

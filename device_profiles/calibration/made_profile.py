@@ -11,7 +11,7 @@ from ...errors import PrivynetError
 from ..latency import FEATURES, SCALING, Fit, LatencyFit, ScalingFit
 from ..latency.fitting import CHANNEL_BLOCKS
 from ..latency.scaling import STARTS_MS
-from ..measuring import PackResult
+from ..measuring import PackResult, usable_cores
 from ..profiles import SCHEMA_VERSION, DeviceProfile, Precision
 
 
@@ -30,13 +30,6 @@ def make_profile(
     machine = first.machine
     processor = str(machine.get("processor") or machine["architecture"])
     seen = f"seen by the measuring agent on {machine['system']}"
-    fastest = min(timed, key=lambda count: sum(timed[count].medians_ms.values()))
-    memory = machine.get("memory_mb") or (like.memory_mb if like else None)
-    if memory is None:
-        raise PrivynetError(
-            "the target does not say how much memory it has", hint="name a profile with --like"
-        )
-    threads = like.threads if like and like.threads in timed else fastest
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
@@ -44,9 +37,9 @@ def make_profile(
         "class": like.device_class if like else ("phone" if on.startswith("adb:") else "board"),
         "core_type": processor,
         "runtime": f"ONNX Runtime {machine['onnxruntime']}, CPU execution provider",
-        "cores": _figure(usable_cores(first), "cores", seen),
-        "memory_mb": _figure(round(memory), "MB", seen),
-        "threads": _figure(threads, "threads", "the faster of those that were timed"),
+        "cores": _figure(usable_cores(machine), "cores", seen),
+        "memory_mb": _memory(machine, like, seen),
+        "threads": _threads(timed, like),
         "latency": {
             "core_family": processor,
             **{
@@ -61,10 +54,23 @@ def make_profile(
     return DeviceProfile.model_validate(document)
 
 
-def usable_cores(result: PackResult) -> int:
-    """The cores that the agent may run on."""
-    usable = result.machine.get("affinity")
-    return len(usable) if usable else int(result.machine.get("cpus") or 1)
+def _memory(machine: Mapping[str, Any], like: DeviceProfile | None, seen: str) -> dict[str, Any]:
+    if machine.get("memory_mb"):
+        return _figure(round(machine["memory_mb"]), "MB", seen)
+    if like is None:
+        raise PrivynetError(
+            "the target does not say how much memory it has", hint="name a profile with --like"
+        )
+    return like.document()["memory_mb"]
+
+
+def _threads(timed: Mapping[int, PackResult], like: DeviceProfile | None) -> dict[str, Any]:
+    """Those of ``like`` where they were timed, else those on which the models that all came to take least."""
+    if like is not None and like.threads in timed:
+        return like.document()["threads"]
+    both = set.intersection(*(set(result.medians_ms) for result in timed.values()))
+    fastest = min(timed, key=lambda count: sum(timed[count].medians_ms[name] for name in both))
+    return _figure(fastest, "threads", "the fastest of those that were timed")
 
 
 def error_figures(fit: Fit) -> dict[str, float]:

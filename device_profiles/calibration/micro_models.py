@@ -27,11 +27,11 @@ class MicroModel:
     model: onnx.ModelProto
 
 
-def micro_models(count: int = COUNT, *, seed: int = SEED) -> list[MicroModel]:
-    """The pack's first ``count`` models; any beginning of it has all families."""
+def micro_models() -> list[MicroModel]:
+    """The pack."""
     models = []
-    for number in range(count):
-        generator = random.Random(f"{seed}:{number}")
+    for number in range(COUNT):
+        generator = random.Random(f"{SEED}:{number}")
         families = SHALLOW if number % 2 else DEEP
         family, draw = families[number // 2 % len(families)]
         network = draw(generator)

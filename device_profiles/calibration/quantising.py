@@ -74,7 +74,7 @@ class _Quantised:
                 self._quantise(name)
 
     def _add_weights(self, node: onnx.NodeProto) -> None:
-        """A convolution's weights or biases: a shape and one value, as in the model, but whole numbers."""
+        """Weights or biases: a shape and one value, as in the model, but whole numbers."""
         from onnx import TensorProto, helper
 
         (name,) = node.output
@@ -111,10 +111,10 @@ class _Quantised:
 
 
 def _weight_scales(graph: onnx.GraphProto) -> dict[str, tuple[float, bool]]:
-    """The scale of each convolution's weights and biases, and whether it is a bias.
+    """The scale of the weights and biases of convolutions and linear layers, and whether it is a bias.
 
-    Weights of 1 to 127 add up to about as much as they are of. A convolution of integers adds its bias to
-    products: its scale is theirs.
+    Weights are 1 to 127, 64 in the mean: an output is about the mean of its inputs. A convolution of integers
+    adds its bias to products, so that it has their scale.
     """
     shapes = {one.name: list(one.int64_data) for one in graph.initializer}
     filled = {
@@ -127,4 +127,6 @@ def _weight_scales(graph: onnx.GraphProto) -> dict[str, tuple[float, bool]]:
             scale = 1 / (64 * math.prod(filled[weights][1:]))
             found[weights] = (scale, False)
             found[bias] = (_SCALE * scale, True)
+        elif node.op_type == "MatMul":
+            found[node.input[1]] = (1 / (64 * filled[node.input[1]][0]), False)
     return found

@@ -95,7 +95,8 @@ def _add_convolution(found: dict[str, float], kernel: Kernel, block: int) -> Non
         inputs = inputs if shape.reads_image else _blocks(inputs, block)
         outputs = _blocks(outputs, block)
     depthwise = shape.kind == "depthwise"
-    gmacs = outputs * pixels * window * (1 if depthwise else inputs / shape.groups) / 1e9
+    weights = outputs * window * (1 if depthwise else inputs / shape.groups)
+    gmacs = weights * pixels / 1e9
     unblocked = _is_unblocked(kernel, block)
     found[f"unblocked_{shape.kind}" if unblocked else shape.kind] += gmacs
     melements = shape.input_channels * pixels * window / 1e6
@@ -107,11 +108,12 @@ def _add_convolution(found: dict[str, float], kernel: Kernel, block: int) -> Non
         # Windows that reach over the left and right border are computed apart.
         share = min(1.0, (shape.window[1] - 1) / shape.output_width)
         found["border_depthwise" if depthwise else "border"] += gmacs * share
-    found["weights"] += inputs * outputs / shape.groups * window / 1e6
+    found["weights"] += weights / 1e6
     moved = kernel.input_elements * inputs / shape.input_channels + outputs * pixels
     found["depthwise_activations" if depthwise else "activations"] += moved / 1e6
-    found["bounded"] += kernel.bounded_elements / 1e6
-    found["activated"] += kernel.activated_elements / 1e6
+    padded = outputs / shape.output_channels
+    found["bounded"] += padded * kernel.bounded_elements / 1e6
+    found["activated"] += padded * kernel.activated_elements / 1e6
     found["per_kernel_overhead"] += 1
 
 

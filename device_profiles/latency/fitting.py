@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ FOLDS = 10
 # From here on an error counts less: a network that the model cannot tell decides nothing.
 _DOUBT = 0.08
 _ROUNDS = 6
+# Few steps too many cost nothing; the solver's own bound gives up a measurement of minutes.
+_MOST_STEPS = 10_000
 _INTERVAL = (0.05, 0.95)
 
 Array = NDArray[np.float64]
@@ -47,6 +50,11 @@ class Fit:
         low, high = np.quantile(self.ratios, _INTERVAL)
         return float(low), float(high)
 
+    @property
+    def quality(self) -> float:
+        """What decides between fits, the less the better: three of four errors are no larger."""
+        return float(np.quantile(self.errors, 0.75))
+
 
 @dataclass(frozen=True)
 class LatencyFit(Fit):
@@ -55,25 +63,20 @@ class LatencyFit(Fit):
     channel_block: int
 
 
-def fit_latency(
-    networks: Sequence[Sequence[Kernel]], times_ms: Sequence[float], *, channel_block: int | None = None
-) -> LatencyFit:
+def fit_latency(networks: Sequence[Sequence[Kernel]], times_ms: Sequence[float]) -> LatencyFit:
     """Non-negative coefficients that predict the times of networks with these kernels.
 
-    Least squares of the relative error, large errors counting less. Without ``channel_block`` it is the one
-    of :data:`CHANNEL_BLOCKS` that predicts networks left out best, in ten folds.
+    Least squares of the relative error, large errors counting less. The block is the one of
+    :data:`CHANNEL_BLOCKS` that predicts networks left out best, in the same ten folds.
     """
     times = np.asarray(times_ms, dtype=np.float64)
-    blocks = CHANNEL_BLOCKS if channel_block is None else (channel_block,)
     fits = []
-    for block in blocks:
+    for block in CHANNEL_BLOCKS:
         work = np.array([list(features_of(kernels, channel_block=block).values()) for kernels in networks])
-        solution = solve(work, times)
-        coefficients = {
-            name: float(value) for name, value in zip(FEATURES, solution, strict=True) if value > 0
-        }
-        fits.append(LatencyFit(coefficients, times / left_out(work, times), block))
-    return min(fits, key=lambda fit: float(np.quantile(fit.errors, 0.75)))
+        predicted = functools.partial(_predicted, work, times)
+        coefficients = coefficients_of(FEATURES, solve(work, times))
+        fits.append(LatencyFit(coefficients, times / left_out(len(times), predicted), block))
+    return min(fits, key=lambda fit: fit.quality)
 
 
 def solve(work: Array, times: Array) -> Array:
@@ -84,17 +87,30 @@ def solve(work: Array, times: Array) -> Array:
     unit[unit == 0] = 1.0
     weight = 1 / times
     for _ in range(_ROUNDS):
-        solution, _ = nnls(work / unit * weight[:, None], times * weight)
+        solution, _ = nnls(work / unit * weight[:, None], times * weight, maxiter=_MOST_STEPS)
         errors = np.abs((work / unit) @ solution / times - 1)
         weight = 1 / times / np.sqrt(np.maximum(1.0, errors / _DOUBT))
     coefficients: Array = solution / unit
     return coefficients
 
 
-def left_out(work: Array, times: Array) -> Array:
-    """What each network is predicted by a fit that has not seen it."""
-    predicted = np.empty_like(times)
+def coefficients_of(names: Iterable[str], solution: Array) -> dict[str, float]:
+    """Those above zero, by name."""
+    return {name: float(value) for name, value in zip(names, solution, strict=True) if value > 0}
+
+
+def left_out(count: int, predicted: Callable[[NDArray[np.bool_]], Array]) -> Array:
+    """What each of ``count`` networks is predicted by a fit that has not seen it.
+
+    ``predicted`` gives the times of the networks in a fold, a mask (count,), from a fit to the others.
+    """
+    found = np.empty(count)
     for fold in range(FOLDS):
-        out = np.arange(len(times)) % FOLDS == fold
-        predicted[out] = work[out] @ solve(work[~out], times[~out])
-    return np.maximum(predicted, 1e-9)
+        out = np.arange(count) % FOLDS == fold
+        found[out] = predicted(out)
+    return np.maximum(found, 1e-9)
+
+
+def _predicted(work: Array, times: Array, out: NDArray[np.bool_]) -> Array:
+    found: Array = work[out] @ solve(work[~out], times[~out])
+    return found

@@ -6,14 +6,16 @@ the target's scheduler sets, a kernel gains nothing from more threads, or loses 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .features import NETWORK_WIDE, features_of
-from .fitting import Fit, left_out, solve
+from .features import FEATURES, NETWORK_WIDE, features_of
+from .fitting import Array, Fit, LatencyFit, coefficients_of, left_out, solve
 
 if TYPE_CHECKING:
     from ...encoders import Kernel
@@ -35,6 +37,11 @@ weights that exceed a cache. docs/devices.md says what each is."""
 
 STARTS_MS = (0.003, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.4)
 
+_NAMES = tuple(FEATURES)
+_COUNTED = [_NAMES.index(name) for name in SCALING if name in FEATURES and name != "per_run_overhead"]
+_OF_KERNELS = np.array([name not in (*NETWORK_WIDE, "per_run_overhead") for name in _NAMES], dtype=np.float64)
+_OF_NETWORKS = np.array([name in NETWORK_WIDE for name in _NAMES], dtype=np.float64)
+
 
 @dataclass(frozen=True)
 class ScalingFit(Fit):
@@ -51,49 +58,70 @@ def scaled_times(
     ``coefficients`` are those of its time on the fewest threads, in the units of
     :data:`privynet.device_profiles.latency.FEATURES`.
     """
-    kernels = tuple(kernels)
-    found = dict.fromkeys(SCALING, 0.0)
-    found["per_run_overhead"] = 1.0
-    of_kernels = {
-        name: value
-        for name, value in coefficients.items()
-        if name not in NETWORK_WIDE and name != "per_run_overhead"
-    }
-    for kernel in kernels:
-        work = features_of((kernel,), channel_block=channel_block)
-        ms = sum(value * work[name] for name, value in of_kernels.items())
-        group = "convolutions" if kernel.convolution is not None else "others"
-        found[f"{group}_start"] += min(ms, start_ms)
-        found[f"{group}_rest"] += max(0.0, ms - start_ms)
-        for name in ("per_kernel_overhead", "per_small_kernel_overhead", "per_reorder_overhead"):
-            found[name] += work[name]
-    whole = features_of(kernels, channel_block=channel_block)
-    found["memory"] = sum(coefficients.get(name, 0.0) * whole[name] for name in NETWORK_WIDE)
-    return found
+    alone = np.array([coefficients.get(name, 0.0) for name in FEATURES])
+    terms = _Network(tuple(kernels), channel_block).terms(alone, start_ms)
+    return dict(zip(SCALING, terms.tolist(), strict=True))
 
 
 def fit_scaling(
     networks: Sequence[Sequence[Kernel]],
     times_ms: Sequence[float],
-    coefficients: Mapping[str, float],
+    fewest_ms: Sequence[float],
     *,
-    channel_block: int,
+    fewest: LatencyFit,
 ) -> ScalingFit:
-    """Non-negative coefficients of the times of networks with these kernels on several threads, as
-    :func:`privynet.device_profiles.latency.fit_latency` fits them; ``coefficients`` are those of the fewest
-    threads. The start is the one of :data:`STARTS_MS` that predicts networks left out best."""
-    times = np.asarray(times_ms, dtype=np.float64)
-    fits = []
-    for start in STARTS_MS:
-        terms = np.array(
+    """Non-negative coefficients of the times of networks with these kernels on several threads.
+
+    ``fewest_ms`` are the same networks' times on the fewest threads, ``fewest`` is the fit to them. A network
+    that is left out is left out of both fits. The start is the one of :data:`STARTS_MS` that predicts
+    networks left out best, in the same ten folds.
+    """
+    times, alone_ms = np.asarray(times_ms, dtype=np.float64), np.asarray(fewest_ms, dtype=np.float64)
+    counted = [_Network(tuple(kernels), fewest.channel_block) for kernels in networks]
+    whole = np.array([one.whole for one in counted])
+    alone_without: dict[bytes, Array] = {}
+
+    def terms(alone: Array, start: float) -> Array:
+        return np.array([one.terms(alone, start) for one in counted])
+
+    def predicted(out: NDArray[np.bool_], start: float) -> Array:
+        fold = out.tobytes()
+        if fold not in alone_without:
+            alone_without[fold] = solve(whole[~out], alone_ms[~out])
+        found = terms(alone_without[fold], start)
+        return found[out] @ solve(found[~out], times[~out])
+
+    alone = np.array([fewest.coefficients.get(name, 0.0) for name in FEATURES])
+    fits = [
+        ScalingFit(
+            coefficients_of(SCALING, solve(terms(alone, start), times)),
+            times / left_out(len(times), functools.partial(predicted, start=start)),
+            start,
+        )
+        for start in STARTS_MS
+    ]
+    return min(fits, key=lambda fit: fit.quality)
+
+
+class _Network:
+    """The features of a network's kernels, one row each, and of the whole."""
+
+    def __init__(self, kernels: Sequence[Kernel], channel_block: int) -> None:
+        rows = [list(features_of((kernel,), channel_block=channel_block).values()) for kernel in kernels]
+        self._kernels = np.array(rows).reshape(len(rows), len(FEATURES))
+        self._convolutions = np.array([kernel.convolution is not None for kernel in kernels], dtype=bool)
+        self.whole = np.array(list(features_of(kernels, channel_block=channel_block).values()))
+
+    def terms(self, alone: Array, start_ms: float) -> Array:
+        """Those of :data:`SCALING`, in its order; ``alone`` has the coefficients of :data:`FEATURES`."""
+        ms = self._kernels @ (alone * _OF_KERNELS)
+        starts, rests = np.minimum(ms, start_ms), np.maximum(ms - start_ms, 0.0)
+        of = self._convolutions
+        return np.array(
             [
-                list(
-                    scaled_times(kernels, coefficients, channel_block=channel_block, start_ms=start).values()
-                )
-                for kernels in networks
+                1.0,
+                *self.whole[_COUNTED],
+                *(starts[of].sum(), rests[of].sum(), starts[~of].sum(), rests[~of].sum()),
+                self.whole @ (alone * _OF_NETWORKS),
             ]
         )
-        solution = solve(terms, times)
-        found = {name: float(value) for name, value in zip(SCALING, solution, strict=True) if value > 0}
-        fits.append(ScalingFit(found, times / left_out(terms, times), start))
-    return min(fits, key=lambda fit: float(np.quantile(fit.errors, 0.75)))

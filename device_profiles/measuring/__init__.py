@@ -2,10 +2,12 @@
 
 from .affinity import parse_cpus
 from .comparison import Ratio, compare
+from .machine import read_machine, usable_cores
 from .measurement import bench
-from .sessions import PackResult, Protocol, SessionResult, run_pack, run_session
+from .sessions import SILENCE_SECONDS, PackResult, Protocol, SessionResult, run_pack, run_session
 
 __all__ = [
+    "SILENCE_SECONDS",
     "PackResult",
     "Protocol",
     "Ratio",
@@ -13,6 +15,8 @@ __all__ = [
     "bench",
     "compare",
     "parse_cpus",
+    "read_machine",
     "run_pack",
     "run_session",
+    "usable_cores",
 ]

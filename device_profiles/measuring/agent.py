@@ -4,6 +4,7 @@
     python agent.py --model encoder.onnx --compare other.onnx   two models' latencies, timed in turn
     python agent.py --model encoder.onnx --memory               what the first run takes
     python agent.py --pack models.zip --pack-seconds 30         many models, a short time each
+    python agent.py --machine                                   the machine alone
 
 One file that runs by itself: Python 3.9 or later, numpy and onnxruntime. It prints JSON lines: ``loaded``,
 ``running`` about twice a second, and at the end ``result``; or ``error``, with ``fault`` saying whether the
@@ -416,9 +417,11 @@ def measure_pack(arguments: argparse.Namespace) -> None:
                 left = begin + share * arguments.pack_seconds - time.perf_counter()
                 if left <= 0:
                     break
-                timed.setdefault(name, []).append(
-                    time_briefly(archive.read(name), left / (len(names) - number), arguments)
-                )
+                try:
+                    median = time_briefly(archive.read(name), left / (len(names) - number), arguments)
+                except ModelFault as error:
+                    raise ModelFault(f"{name}: {error}") from error
+                timed.setdefault(name, []).append(median)
                 if time.perf_counter() - said > SAY_SECONDS:
                     said = time.perf_counter()
                     say("running", runs=len(timed), seconds=said - begin)
@@ -487,6 +490,7 @@ def main() -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", type=Path)
     what.add_argument("--pack", type=Path, help="a zip archive of models")
+    what.add_argument("--machine", action="store_true", help="tell what is told of the machine, no more")
     parser.add_argument("--pack-seconds", type=float, default=30.0, help="for all rounds over the pack")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--compare", type=Path, help="another model, timed in turn with the first")
@@ -494,7 +498,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--warmup-seconds", type=float, default=0.5)
     parser.add_argument("--min-runs", type=int, default=100)
-    parser.add_argument("--min-bursts", type=int, default=20)
+    parser.add_argument("--min-bursts", type=int, default=1)
     parser.add_argument("--min-seconds", type=float, default=5.0)
     parser.add_argument("--max-seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -502,12 +506,14 @@ def main() -> int:
     try:
         if arguments.affinity:
             pin(arguments.affinity)
-        if arguments.pack:
+        if arguments.machine:
+            say("result", machine=machine())
+        elif arguments.pack:
             measure_pack(arguments)
         else:
             (measure_memory if arguments.memory else measure)(arguments)
     except ModelFault as error:
-        say("error", fault="model", message=str(error))
+        say("error", fault="model", message=str(error), onnxruntime=onnxruntime.__version__)
         return 2
     except UsageFault as error:
         say("error", fault="usage", message=str(error))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...errors import PrivynetError
 from ...progress import SILENT, Progress
 from ..targets import open_target
-from .measurement import run_sessions, session_document, summarise
+from .measurement import LEAST_PAIRS, run_sessions, session_document, summarise
 from .sessions import Protocol, SessionResult
 from .validity import Flag, told
 
@@ -22,7 +22,6 @@ QUIET = 0.5
 RESAMPLES = 1000
 TELLING = 0.05
 """An interval that holds 1 and reaches farther than this from it tells nothing."""
-LEAST_PAIRS = 20
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ def compare(
     drawn with ``seed``. Keys of the result: ``ratio`` {``value``, ``ci95``, ``n``}; ``verdict``, a sentence
     with ``names``; ``latency_ms``, ``load_ms``, ``first_ms`` and ``model_sha256`` of ``file``, and in
     ``other`` those of the other; ``peak_rss_kb`` (null: both were in one process); ``sessions``, ``machine``,
-    ``on``, ``protocol``, ``flags``, ``valid`` as of :func:`bench`. A comparison is valid by its interval: the
-    machine's other work makes it wider, not wrong.
+    ``on``, ``protocol``, ``flags``, ``valid`` as of :func:`bench`. A comparison is valid by its interval
+    (the machine's other work makes it wider, not wrong), unless there are more threads than cores.
 
     Raises as :func:`bench` does.
     """

@@ -14,15 +14,13 @@ from ...errors import InputError
 from ...progress import SILENT, Progress
 from ..targets import Target, open_target
 from .perf_test import perf_test_session
-from .sessions import Protocol, SessionResult, agent_command, run_session
+from .sessions import SILENCE_SECONDS, Protocol, SessionResult, agent_command, run_session
 from .validity import find_flags
 
 # A quantile is reported when at least this many runs lie above it.
 TAIL_RUNS = 10
-# Longer than a model's loading, a run, or a pause of a busy machine takes.
-SILENCE_SECONDS = 120.0
 # A session that compares has at least so many pairs of bursts.
-MIN_PAIRS = 20
+LEAST_PAIRS = 20
 
 
 def bench(
@@ -114,7 +112,7 @@ def run_sessions(
         if needed is not None and not needed.is_file():
             raise InputError(f"there is no file {needed}", hint=f"give {what}")
     # A comparison counts its pairs of bursts.
-    enough = protocol.min_runs if other is None else MIN_PAIRS
+    enough = protocol.min_runs if other is None else LEAST_PAIRS
     results = []
     with target, progress.task(doing, float(sessions)) as task:
         if perf_test is None:
@@ -122,7 +120,7 @@ def run_sessions(
             if affinity:
                 command += ["--affinity", ",".join(map(str, affinity))]
             if other is not None:
-                command += ["--compare", target.put(other), "--min-bursts", str(MIN_PAIRS)]
+                command += ["--compare", target.put(other), "--min-bursts", str(LEAST_PAIRS)]
         else:
             measure = perf_test_session(target, perf_test, file, threads=threads, protocol=protocol)
         for number in range(1, sessions + 1):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...artifacts import file_digest
@@ -34,6 +34,7 @@ def perf_test_session(
     for library in sorted(program.parent.glob("libonnxruntime*.so*")):
         target.put(library, name=library.name)
     path = target.put(program, executable=True)
+    libraries = str(PurePosixPath(path).parent)
     there, digest = target.put(model), file_digest(model)
     machine = _machine(target, program)
 
@@ -52,7 +53,7 @@ def perf_test_session(
         options = [*("-e", "cpu", "-I", "-S", "1", "-D", "-s", "-m", "duration"), *("-t", str(seconds))]
         script = ': >"$1"; LD_LIBRARY_PATH="$0:$LD_LIBRARY_PATH"; export LD_LIBRARY_PATH; shift; exec "$@"'
         command = [path, *options, *("-x", str(threads), "-y", "1"), there, output]
-        figures = _run(target, ["sh", "-c", script, target.folder, output, *command], seconds)
+        figures = _run(target, ["sh", "-c", script, libraries, output, *command], seconds)
         latencies = _after_warmup(_read_runs(target.read(output)), protocol.warmup_seconds)
         missing = [name for name in (_LOAD, _FIRST) if name not in figures]
         if missing or not latencies:
@@ -87,7 +88,7 @@ def _run(target: Target, command: list[str], seconds: int) -> dict[str, float]:
             for line in running.lines(seconds + _PATIENCE_SECONDS):
                 text = line.decode("utf-8", "replace").strip()
                 if found := _FIGURE.match(text):
-                    figures[found["name"]] = float(found["value"])
+                    figures[found["name"]] = _figure(found["value"])
                 elif text:
                     other = text[:200]
         except TimeoutError:
@@ -117,12 +118,21 @@ def _read_runs(text: bytes) -> list[float]:
         fields = line.rsplit(",", 4)
         if len(fields) == 5:
             try:
-                latencies.append(float(fields[1]) * 1e3)
+                latencies.append(_figure(fields[1]) * 1e3)
             except ValueError:
                 raise PrivynetError(
                     f"the measuring process wrote what is not its protocol: {line[:80]!r}", hint=RETRY
                 ) from None
+    if 0 in latencies:
+        raise PrivynetError("the measuring process wrote runs that took no time", hint=RETRY)
     return latencies
+
+
+def _figure(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(text)
+    return value
 
 
 def _after_warmup(latencies: list[float], warmup_seconds: float) -> list[float]:
@@ -135,10 +145,14 @@ def _after_warmup(latencies: list[float], warmup_seconds: float) -> list[float]:
     return []
 
 
-_ASK = (
-    "nproc || echo; uname -m || echo; uname -sr || echo; "
-    "getprop ro.product.model || tr -d '\\0' </proc/device-tree/model || uname -n"
+_FIND = (
+    'while IFS=: read -r key name; do case $key in "model name"*|Hardware*) echo "$name"; break;; esac; done'
 )
+_ASK = (
+    "nproc || echo; uname -m || echo; uname -sr || echo; getprop ro.product.model || "
+    f"tr -d '\\0' </proc/device-tree/model || {_FIND} </proc/cpuinfo"
+)
+"""The name is the phone's, the board's or the processor's: the host's is private, and results are shared."""
 
 
 def _machine(target: Target, program: Path) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ...errors import InputError, PrivynetError
 from ..targets import Ending, Target
@@ -19,6 +20,12 @@ MEMORY = "nothing was measured; a system that is out of memory does that"
 KILLED = 9
 # How long a process may take to end after it has closed its output.
 EXIT_SECONDS = 2.0
+SILENCE_SECONDS = 120.0
+"""Longer than a model's loading, a run, or a pause of a busy machine takes."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""Of loading and the first run, some tell whole milliseconds."""
 
 
 class OtherModel(BaseModel):
@@ -26,9 +33,9 @@ class OtherModel(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    load_ms: float
-    first_ms: float
-    latencies_ms: list[float] = Field(min_length=1)
+    load_ms: NotNegative
+    first_ms: NotNegative
+    latencies_ms: list[Positive] = Field(min_length=1)
     model_sha256: str
     bursts: list[tuple[int, int]] = Field(min_length=1)
 
@@ -36,12 +43,12 @@ class OtherModel(BaseModel):
 class SessionResult(BaseModel):
     """What the agent reports of one session; see ``agent.py``."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    load_ms: float
-    first_ms: float
-    latencies_ms: list[float] = Field(min_length=1)
-    timed_seconds: float
+    load_ms: NotNegative
+    first_ms: NotNegative
+    latencies_ms: list[Positive] = Field(min_length=1)
+    timed_seconds: Positive
     other_cores: float | None
     peak_rss_kb: int | None
     model_sha256: str
@@ -56,12 +63,25 @@ class SessionResult(BaseModel):
 
 
 class PackResult(BaseModel):
-    """What the agent reports of a pack of models: the median time of those that it came to, by name."""
+    """What the agent reports of a pack of models: the time of those that it came to, by name.
+
+    It is the lower of two rounds' medians, or the only one.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    medians_ms: dict[str, float]
+    medians_ms: dict[str, Positive]
     machine: dict[str, Any]
+
+
+class ModelRefused(InputError):
+    """The agent cannot time a model, for what ``why`` says; ``runtime`` is its ONNX Runtime's version."""
+
+    def __init__(self, why: str, runtime: str) -> None:
+        super().__init__(
+            f"the model cannot be timed: {why}", hint="give an ONNX file whose inputs have static shapes"
+        )
+        self.why, self.runtime = why, runtime
 
 
 @dataclass(frozen=True)
@@ -88,7 +108,7 @@ def run_session(
     command: Sequence[str],
     *,
     target: Target,
-    silence_seconds: float,
+    silence_seconds: float = SILENCE_SECONDS,
     on_running: Callable[[int, float], None],
 ) -> SessionResult:
     """Run an agent and give back its result; ``on_running(runs, seconds)`` hears how far it is.
@@ -97,7 +117,7 @@ def run_session(
     fails, dies, says nothing for ``silence_seconds``, or prints what is not its protocol, and for a target
     that is no longer reached.
     """
-    return _run(command, SessionResult, target, silence_seconds, on_running)
+    return run_agent(command, SessionResult, target, silence_seconds, on_running)
 
 
 def run_pack(
@@ -106,72 +126,93 @@ def run_pack(
     threads: int,
     seconds: float,
     target: Target,
-    silence_seconds: float,
+    silence_seconds: float = SILENCE_SECONDS,
     on_running: Callable[[int, float], None],
 ) -> PackResult:
     """Time the models of a zip archive on the target for ``seconds`` in all.
 
-    Raises as :func:`run_session` does.
+    Raises as :func:`run_session` does; but the models are ours, so that one which the target's ONNX Runtime
+    cannot load is a :class:`PrivynetError`.
     """
     python = target.python  # says what is missing before anything is copied
     command = [
         *(*python, target.put(AGENT), "--pack", target.put(pack), "--threads", str(threads)),
         *("--pack-seconds", str(seconds)),
     ]
-    return _run(command, PackResult, target, silence_seconds, on_running)
+    try:
+        result = run_agent(command, PackResult, target, silence_seconds, on_running)
+    except ModelRefused as refused:
+        raise PrivynetError(
+            f"ONNX Runtime {refused.runtime} on {target.name} cannot time {refused.why}",
+            hint="update onnxruntime there",
+        ) from refused
+    with zipfile.ZipFile(pack) as archive:
+        strange = sorted(result.medians_ms.keys() - archive.namelist())
+    if strange:
+        raise garbage(strange[0])
+    return result
 
 
 Result = TypeVar("Result", bound=BaseModel)
 
 
-def _run(
+def run_agent(
     command: Sequence[str],
     reported: type[Result],
     target: Target,
     silence_seconds: float,
-    on_running: Callable[[int, float], None],
+    on_running: Callable[[int, float], None] = lambda runs, seconds: None,
 ) -> Result:
+    """What an agent reports; raises as :func:`run_session` does."""
     with target.run(command) as running:
         try:
             for line in running.lines(silence_seconds):
-                result = _understand(line, reported, on_running)
-                if result is not None:
-                    return result
+                event = _understand(line, reported)
+                if isinstance(event, reported):
+                    return event
+                if isinstance(event, _Running):
+                    on_running(event.runs, event.seconds)
         except TimeoutError:
             message = f"the measuring process said nothing for {silence_seconds:g} s and was ended"
             raise PrivynetError(message, hint=RETRY) from None
         raise death(running.ending(EXIT_SECONDS))
 
 
-def _understand(
-    line: bytes, reported: type[Result], on_running: Callable[[int, float], None]
-) -> Result | None:
+class _Running(BaseModel):
+    runs: int
+    seconds: NotNegative
+
+
+def _understand(line: bytes, reported: type[Result]) -> Result | _Running | None:
+    """The result, or how far it is, or nothing that need be known. Raises what the agent complains of."""
     try:
-        event = json.loads(line)
+        event = json.loads(line, parse_constant=_no_number)
         kind = event.pop("event")
         if kind == "result":
             return reported.model_validate(event)
         if kind == "running":
-            on_running(int(event["runs"]), float(event["seconds"]))
-        elif kind == "error":
-            fault, message = str(event["fault"]), str(event["message"])
-        elif kind != "loaded":
+            return _Running.model_validate(event)
+        if kind == "loaded":
+            return None
+        if kind != "error":
             raise ValueError(kind)
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        text = line[:80].decode("utf-8", "replace").strip()
-        raise PrivynetError(
-            f"the measuring process printed what is not its protocol: {text!r}",
-            hint=RETRY,
-        ) from error
-    if kind == "error" and fault == "usage":
+        fault, message, runtime = str(event["fault"]), str(event["message"]), str(event.get("onnxruntime"))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise garbage(line[:80].decode("utf-8", "replace").strip()) from error
+    if fault == "usage":
         raise InputError(message, hint="ask for what there is")
-    if kind == "error" and fault == "model":
-        raise InputError(
-            f"the model cannot be timed: {message}", hint="give an ONNX file whose inputs have static shapes"
-        )
-    if kind == "error":
-        raise PrivynetError(f"the measuring process failed: {message}")
-    return None
+    if fault == "model":
+        raise ModelRefused(message, runtime)
+    raise PrivynetError(f"the measuring process failed: {message}")
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def garbage(text: str) -> PrivynetError:
+    """What to say of a measuring process that printed something else than its lines."""
+    return PrivynetError(f"the measuring process printed what is not its protocol: {text!r}", hint=RETRY)
 
 
 def death(ending: Ending) -> PrivynetError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .machine import usable_cores
 from .sessions import Protocol, SessionResult
 
 DRIFT = 0.10
@@ -45,10 +46,9 @@ def find_flags(results: Sequence[SessionResult], protocol: Protocol, *, threads:
 def told(results: Sequence[SessionResult], protocol: Protocol, *, threads: int) -> list[Flag]:
     """What follows from how it was measured, whatever came out."""
     flags = []
-    allowed = results[0].machine.get("affinity")
-    available = len(allowed) if allowed else results[0].machine.get("cpus") or 1
-    if threads > available:
-        flags.append(Flag("oversubscribed", True, f"{threads} threads on {available} cores: lower --threads"))
+    cores = usable_cores(results[0].machine)
+    if threads > cores:
+        flags.append(Flag("oversubscribed", True, f"{threads} threads on {cores} cores: lower --threads"))
     batch = _batch(results[0])
     if batch != 1:
         flags.append(

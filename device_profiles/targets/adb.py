@@ -17,6 +17,8 @@ _ANSWER_SECONDS = 30.0
 _RECONNECT_SECONDS = 5.0
 _ENDED = re.compile(rb"(?P<said>.*?)^ended (?P<code>\d+)\s*\Z", re.DOTALL | re.MULTILINE)
 """What we let the phone say last. adb's own exit code does not tell a lost connection from an end."""
+_SAY = 'code=$?; { echo; echo "ended $code"; } >&2'
+"""On a line of its own, whatever the command left unfinished."""
 
 
 class AdbTarget(ShellTarget):
@@ -102,7 +104,7 @@ class _AdbStream(LocalProcess, Stream):
         self._target = target
         # Ctrl-C is for us: a client that it ends would take the guard's connection away.
         *client, line = command
-        super().__init__([*client, f'{line}; echo "ended $?" >&2'], apart=True, writing=writing)
+        super().__init__([*client, f"{line}; {_SAY}"], apart=True, writing=writing)
 
     def ending(self, seconds: float) -> Ending:
         if super().ending(seconds).code is None:

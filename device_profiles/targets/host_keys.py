@@ -19,25 +19,23 @@ _DEFAULT_PORT = 22
 class HostKeys:
     """The known hosts of some files, and the verdict on a host that is none of them.
 
-    ``files``: those of UserKnownHostsFile, ``None`` where the configuration names none. Raises
+    ``users``: the user's, in the first of which new ones are kept; ``everybodys``: the system's. Raises
     :class:`InputError` for one that cannot be read.
     """
 
-    def __init__(self, files: Sequence[str] | None, *, accept_new: bool) -> None:
+    def __init__(self, users: Sequence[str], everybodys: Sequence[str], *, accept_new: bool) -> None:
         import asyncssh
 
-        named = [Path(file).expanduser() for file in (files if files is not None else [])]
-        # a file that is not there knows nobody
-        self._files = named or [Path(USERS).expanduser()]
+        self._files = [Path(file).expanduser() for file in users]
         self._accept_new = accept_new
         self._accepted: tuple[str, asyncssh.SSHKey] | None = None
         self.refusal: InputError | None = None
         texts = []
-        for file in (*self._files, Path(EVERYBODYS)):
+        for file in (*self._files, *map(Path, everybodys)):
             try:
                 texts.append(file.read_text(encoding="utf-8"))
             except FileNotFoundError:
-                pass
+                pass  # it knows nobody
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{file} cannot be read: {error}", hint="repair it") from error
         try:
@@ -60,10 +58,10 @@ class HostKeys:
                 hint=f"if the target was set up anew, run ssh-keygen -R '{name}'",
             )
             return False
-        if not self._accept_new:
+        if not self._accept_new or not self._files:
+            step = "add --accept-new-host-key" if self._files else "name a UserKnownHostsFile to keep it in"
             self.refusal = InputError(
-                f"the host {name} is not known; its key is {fingerprint}",
-                hint="if that is right, add --accept-new-host-key",
+                f"the host {name} is not known; its key is {fingerprint}", hint=f"if that is right, {step}"
             )
             return False
         self._accepted = (name, key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ class LocalTarget(Target):
 
     def __init__(self, *, python: str | None = None) -> None:
         # Isolated mode: nothing beside the agent's file can shadow a module.
-        self._python = (python or sys.executable, "-I")
+        self._python = (_program(python) if python else sys.executable, "-I")
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="privynet.")
@@ -44,7 +44,7 @@ class LocalTarget(Target):
 
     def put(self, file: Path, *, name: str | None = None, executable: bool = False) -> str:
         """The file itself: it is here, and what a model keeps beside it stays beside it."""
-        return str(file.resolve())
+        return str(file.absolute())
 
     @contextmanager
     def run(self, command: Sequence[str]) -> Iterator[Running]:
@@ -62,5 +62,15 @@ class LocalTarget(Target):
     def read(self, path: str) -> bytes:
         return Path(path).read_bytes()
 
-    def free_bytes(self) -> int | None:
-        return shutil.disk_usage(self.folder).free
+
+def _program(name: str) -> str:
+    """A path from where the user is, since programs run elsewhere; a name, which PATH leads to, as it is.
+
+    Links stay: a virtual environment's Python is one.
+    """
+    if os.sep not in name:
+        return name
+    try:
+        return str(Path(name).expanduser().absolute())
+    except RuntimeError:  # the home of nobody we know: running it says that it is not there
+        return name

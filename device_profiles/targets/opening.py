@@ -9,10 +9,9 @@ from .local import LocalTarget
 from .target import Target
 
 ALLOWED = "allowed: local, ssh://USER@HOST[:PORT], adb://SERIAL"
-# Neither part may look like an option to a program that it is handed to.
-_SSH = re.compile(
-    r"(?:(?P<user>[\w.+][\w.+-]*)@)?(?P<host>\w[\w.-]*|\[[\w:.%]+\])(?::(?P<port>\d+))?/?", re.ASCII
-)
+# None of them may look like an option to a program that it is handed to.
+_USER = re.compile(r"[\w.+][\w.+-]*", re.ASCII)
+_HOST = re.compile(r"(?P<host>\w[\w.-]*|\[[\w:.%]+\])(?::(?P<port>\d+))?/?", re.ASCII)
 _ADB = re.compile(r"(?P<serial>\w[\w.:-]*)/?", re.ASCII)
 _MOST_PORTS = 65535
 
@@ -27,15 +26,17 @@ def open_target(on: str, *, python: str | None = None, accept_new_host_key: bool
     if on == "local":
         return LocalTarget(python=python)
     kind, _, place = on.partition("://")
-    if kind == "ssh" and (found := _SSH.fullmatch(place)):
+    if kind == "ssh":
         from .ssh import SshTarget
 
-        port = int(found["port"]) if found["port"] else None
-        if port is None or 0 < port <= _MOST_PORTS:
+        user, at, address = place.rpartition("@")
+        found_host = read_host(address)
+        if found_host and (not at or _USER.fullmatch(user)):
+            host, port = found_host
             return SshTarget(
                 on.rstrip("/"),
-                host=found["host"].strip("[]"),
-                user=found["user"],
+                host=host,
+                user=user or None,
                 port=port,
                 python=python,
                 accept_new_host_key=accept_new_host_key,
@@ -45,3 +46,14 @@ def open_target(on: str, *, python: str | None = None, accept_new_host_key: bool
 
         return AdbTarget(on.rstrip("/"), serial=found["serial"], python=python)
     raise InputError(f"cannot measure on {on!r}", hint=ALLOWED)
+
+
+def read_host(text: str) -> tuple[str, int | None] | None:
+    """Host and port of ``HOST[:PORT]``, an IPv6 address being in brackets; ``None`` for anything else."""
+    found = _HOST.fullmatch(text)
+    if found is None:
+        return None
+    port = int(found["port"]) if found["port"] else None
+    if port is not None and not 0 < port <= _MOST_PORTS:
+        return None
+    return found["host"].strip("[]"), port

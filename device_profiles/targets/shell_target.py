@@ -19,21 +19,25 @@ from ...errors import PrivynetError
 from .remote_python import find_python
 from .target import ConnectionCut, Ending, Running, Target
 
-_CLEAN = 'for run in "$folder"/*.pid; do kill -9 "$(cat "$run")"; done 2>/dev/null; rm -rf "$folder"'
+_KILL = 'for run in "$folder"/*.pid; do kill -9 "$(cat "$run")"; done 2>/dev/null'
+_CLEAN = f'{_KILL}; rm -rf "$folder"'
+_MARKER = "privynet:"
 _GUARD = (
-    'folder=$(mktemp -d "${TMPDIR:-$0}/privynet.XXXXXX") || exit 1; trap "" HUP INT TERM PIPE; '
-    'echo "$folder"; df -Pk "$folder" | tail -n 1; '
+    'trap "" HUP INT TERM PIPE; folder=$(mktemp -d "${TMPDIR:-$0}/privynet.XXXXXX") || exit 1; '
+    f'echo; echo "{_MARKER}$folder"; echo "$(df -Pk "$folder" | tail -n 1)"; '
     f"while read -r _; do :; done; {_CLEAN}"
 )
 """Makes the folder, and lives until the other end of its stdin is gone, however that went: then it ends what
 runs from the folder and removes it. So a connection that is cut leaves nothing either."""
+_END = f"folder=$0; {_KILL}; :"
 _SWEEP = f"folder=$0; {_CLEAN}"
 _RUN = (
     'cd "$0" || exit 1; TMPDIR=$0; export TMPDIR; '
     '"$@" & echo $! >"$$.pid"; wait $!; code=$?; rm -f "$$.pid"; exit $code'
 )
 """Runs a program so that the guard can end it, and its own temporary files go with the folder."""
-_DIGEST = '{ sha256sum "$0" 2>/dev/null || shasum -a 256 "$0"; }'
+_DIGEST = '{ sha256sum <"$0" 2>/dev/null || shasum -a 256 <"$0"; }'
+"""From stdin: before the digest of a file whose name holds a backslash, they would print one."""
 _ANSWER_SECONDS = 30.0
 """How long a small command may take, on a slow board that is busy."""
 _LEAVING_SECONDS = 0.5
@@ -67,6 +71,7 @@ class ShellTarget(Target):
         self._wanted_python = python
         self._found_python: Sequence[str] | None = None
         self._files = 0
+        self._there: dict[tuple[str, str | None, bool, str], str] = {}
 
     @abstractmethod
     def _connect(self) -> None:
@@ -87,29 +92,45 @@ class ShellTarget(Target):
     def __enter__(self) -> Self:
         self._connect()
         try:
-            self._make_folder()
+            self._guard = self._start(shell_line(_GUARD, self.base), writing=True)
+            try:
+                self._make_folder()
+            except BaseException:
+                self._guard.end()
+                raise
         except BaseException:
             self._disconnect()
             raise
         return self
 
     def _make_folder(self) -> None:
-        self._guard = self._start(shell_line(_GUARD, self.base), writing=True)
+        """Hear from the guard where the folder is, and how much room it has."""
+        printed: list[str] = []
+        folder = None
         try:
             lines = self._guard.lines(_ANSWER_SECONDS)
-            self._folder = next(lines, b"").decode("utf-8", "replace").strip()
+            for line in lines:
+                text = line.decode("utf-8", "replace").strip()
+                if text.startswith(_MARKER):
+                    folder = text.removeprefix(_MARKER)
+                    break
+                printed += [text] if text else []
             free = next(lines, b"").split()
         except TimeoutError:
-            self._guard.end()
             raise self._silent() from None
-        if not self._folder.startswith("/"):
-            ending = self._guard.ending(_ANSWER_SECONDS)
-            said = ending.said or self._folder or "its shell printed nothing"
-            self._guard.end()
+        if folder is None or not folder.startswith("/"):
+            said = folder if folder is not None else self._guard.ending(_ANSWER_SECONDS).said
+            said = said or (printed[-1][:200] if printed else "its shell printed nothing")
             raise PrivynetError(
                 f"no temporary folder can be made on {self.name}: {said}",
                 hint="free some room there, or set TMPDIR for its shell",
             )
+        if printed:
+            raise PrivynetError(
+                f"the shell of {self.name} prints {printed[0][:80]!r} before what it is asked for",
+                hint="let its start-up files print in interactive shells only",
+            )
+        self._folder = folder
         self._free = int(free[3]) * 1024 if len(free) > 3 and free[3].isdigit() else None
 
     def __exit__(
@@ -146,6 +167,10 @@ class ShellTarget(Target):
         return self._folder
 
     def put(self, file: Path, *, name: str | None = None, executable: bool = False) -> str:
+        here = file_digest(file)
+        kept = (file.name, name, executable, here)
+        if kept in self._there and self._still_there(self._there[kept], here):
+            return self._there[kept]
         size = file.stat().st_size
         if self._free is not None and size > self._free:
             message = (
@@ -155,16 +180,27 @@ class ShellTarget(Target):
         self._files += 1
         path = f"{self._folder}/{name or f'{self._files}-{file.name}'}"
         self._copy(file, path, _ANSWER_SECONDS + size / _SLOWEST_BYTES_PER_SECOND)
-        after = '; code=$?; chmod 700 "$0"; exit $code' if executable else ""
-        there = self.call(_DIGEST + after, path)[:64].decode("ascii", "replace")
-        here = file_digest(file)
+        if self._free is not None:
+            self._free -= size
+        there = self._digest(path, 'chmod 700 "$0"' if executable else ":")
         if there != here:
             raise PrivynetError(
                 f"{file.name} arrived damaged on {self.name}: its SHA-256 is {there[:12]}… instead of "
                 f"{here[:12]}…",
                 hint="is its disk full? try again",
             )
+        self._there[kept] = path
         return path
+
+    def _still_there(self, path: str, digest: str) -> bool:
+        try:
+            return self._digest(path) == digest
+        except CommandFailed:
+            return False
+
+    def _digest(self, path: str, first: str = ":") -> str:
+        """The SHA-256 of a file there, after a small command."""
+        return self.call(f"{first}; {_DIGEST}", path)[:64].decode("ascii", "replace")
 
     @contextmanager
     def run(self, command: Sequence[str]) -> Iterator[Running]:
@@ -174,7 +210,7 @@ class ShellTarget(Target):
         finally:
             try:
                 if stream.ending(_LEAVING_SECONDS).code is None:
-                    self.call(_SWEEP.replace('rm -rf "$folder"', ":"), self._folder)
+                    self.call(_END, self._folder)
             except PrivynetError:
                 pass  # the connection is gone; leaving the target sees to it
             finally:
@@ -182,9 +218,6 @@ class ShellTarget(Target):
 
     def read(self, path: str) -> bytes:
         return self.call('cat "$0"', path)
-
-    def free_bytes(self) -> int | None:
-        return self._free
 
     def call(self, script: str, *arguments: str, seconds: float = _ANSWER_SECONDS) -> bytes:
         """The stdout of a small shell script, ``arguments`` being $0, $1, …

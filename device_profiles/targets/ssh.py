@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import InputError, PrivynetError
-from .host_keys import HostKeys
+from .host_keys import EVERYBODYS, USERS, HostKeys
+from .opening import read_host
 from .process import LAST_BYTES, last_line
 from .shell_target import ShellTarget, Stream, shell_line
 from .target import ConnectionCut, Ending
@@ -68,7 +69,11 @@ class SshTarget(ShellTarget):
         if tunnel is None and isinstance(options.tunnel, str):
             for jump in options.tunnel.split(","):
                 tunnel = await self._open(library, {**_jump(jump), **_given(tunnel=tunnel)}, jumps + 1)
-        keys = HostKeys(options.known_hosts, accept_new=self._accept_new)
+        keys = HostKeys(
+            options.config.get("UserKnownHostsFile", [USERS]),
+            options.config.get("GlobalKnownHostsFile", [EVERYBODYS]),
+            accept_new=self._accept_new,
+        )
 
         class Client(library.SSHClient):  # type: ignore[misc, name-defined]
             def validate_host_public_key(self, host: str, addr: str, port: int, key: Any) -> bool:
@@ -272,10 +277,8 @@ def _given(**values: Any) -> dict[str, Any]:
 def _jump(text: str) -> dict[str, Any]:
     """What connects to one host of a ProxyJump, [USER@]HOST[:PORT]."""
     user, _, place = text.strip().removeprefix("ssh://").rpartition("@")
-    host, _, port = place.partition(":")
-    try:
-        return {"host": host, "config": (), **_given(username=user or None, port=int(port) if port else None)}
-    except ValueError:
-        raise InputError(
-            f"the ProxyJump {text!r} has no port {port!r}", hint="correct ~/.ssh/config"
-        ) from None
+    found = read_host(place)
+    if found is None:
+        raise InputError(f"the ProxyJump {text!r} is no [USER@]HOST[:PORT]", hint="correct ~/.ssh/config")
+    host, port = found
+    return {"host": host, "config": (), **_given(username=user or None, port=port)}

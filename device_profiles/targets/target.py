@@ -51,7 +51,10 @@ class Target(ABC):
 
     @abstractmethod
     def put(self, file: Path, *, name: str | None = None, executable: bool = False) -> str:
-        """Where the target has the file's content, checked by its SHA-256; ``name`` if it must have that."""
+        """Where the target has the file's content, checked by its SHA-256; ``name`` if it must have that.
+
+        What lies there already is not copied again.
+        """
 
     @abstractmethod
     def run(self, command: Sequence[str]) -> AbstractContextManager[Running]:
@@ -65,10 +68,6 @@ class Target(ABC):
     @abstractmethod
     def folder(self) -> str:
         """A folder of our own, where programs run and may leave files."""
-
-    @abstractmethod
-    def free_bytes(self) -> int | None:
-        """The room that is left for files; ``None`` where the target does not say."""
 
 
 class Running(ABC):

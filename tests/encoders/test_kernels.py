@@ -80,6 +80,21 @@ def test_what_prepares_an_image_is_told_apart() -> None:
     assert [kernel.kind for kernel in fuse(operations, shapes, ["a"])][:2] == ["image", "image"]
 
 
+def test_a_small_map_is_no_image() -> None:
+    """However narrow: what tells an image is that it comes from the graph's input."""
+    shapes = {**SHAPES, "b": (1, 16, 4, 4), "c": (1, 16, 4, 4), "d": (1, 16, 4, 4)}
+    halving = Convolution(3, 16, 1, (3, 3), (2, 2), 4, 4)
+    point = Convolution(16, 16, 1, (1, 1), (1, 1), 4, 4)
+    operations = [
+        convolve(halving, "image", "b"),
+        Operation(Work.ELEMENTWISE, ("b",), ("c",)),
+        convolve(point, "c", "d"),
+    ]
+    _, scaled, last = fuse(operations, shapes, ["d"])
+    assert scaled.kind == "elementwise"
+    assert (scaled.reorders, last.reorders) == (1, 2)
+
+
 def test_convolutions_are_of_the_kind_that_runtimes_have() -> None:
     kinds = {
         (16, 16, 1, (3, 3), (1, 1)): "conv3x3s1",

@@ -53,8 +53,8 @@ def test_the_features_of_the_pack_are_independent(pack: list[MicroModel], block:
     )
     present = work.any(axis=0)
     missing = {name for name, there in zip(FEATURES, present, strict=True) if not there}
-    # Encoders have no linear layers; with blocks of one channel all groups fill them.
-    assert missing <= {"linear", "unblocked_depthwise", "unblocked_grouped", "unblocked_unfolded"}
+    # With blocks of one channel all groups fill them.
+    assert missing <= {"unblocked_depthwise", "unblocked_grouped", "unblocked_unfolded"}
     scaled = work[:, present] / work[:, present].max(axis=0)
     assert np.linalg.matrix_rank(scaled, tol=1e-6) == present.sum()
     assert np.linalg.cond(scaled) < 1e4

@@ -66,6 +66,14 @@ def test_a_copy_of_the_one_file_works_elsewhere(model: Path, tmp_path: Path) -> 
     assert {"before", "after", "first_ms", "load_ms", "peak_rss_kb"} <= set(result)
 
 
+def test_it_tells_the_machine_alone(model: Path) -> None:
+    command = [sys.executable, "-I", str(AGENT), "--machine"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    (line,) = done.stdout.splitlines()
+    _, events = run_agent(AGENT, model, "--warmup-seconds", "0", "--min-runs", "1", "--min-seconds", "0")
+    assert json.loads(line) == {"event": "result", "machine": events[-1]["machine"]}
+
+
 def test_the_peak_of_memory_is_the_agent_s_own_not_that_of_the_process_that_started_it(model: Path) -> None:
     ballast = b"\1" * (300 * 2**20)
     _, events = run_agent(AGENT, model, "--warmup-seconds", "0", "--min-runs", "1", "--min-seconds", "0")

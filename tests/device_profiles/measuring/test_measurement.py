@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import textwrap
@@ -184,6 +185,8 @@ def test_a_process_that_hangs_is_ended(tmp_path: Path) -> None:
         '{"event": "dance"}',
         '{"event": "running"}',
         '{"event": "running", "runs": "many", "seconds": 1}',
+        '{"event": "running", "runs": 1e999, "seconds": 1}',
+        '{"event": "running", "runs": 1, "seconds": NaN}',
         '{"event": "error"}',
         '{"event": "result", "latencies_ms": [1.0]}',
         '{"event": "result", "latencies_ms": "fast"}',
@@ -194,6 +197,32 @@ def test_garbage_is_reported_in_one_line(line: str) -> None:
         run(f"print({line!r})")
     assert "\n" not in str(caught.value)
     assert type(caught.value) is PrivynetError
+
+
+RESULT = {
+    **{"event": "result", "model_sha256": "", "machine": {}, "before": {}, "after": {}},
+    **{"load_ms": 1.0, "first_ms": 1.0, "latencies_ms": [1.0], "timed_seconds": 1.0},
+    **{"other_cores": None, "peak_rss_kb": None},
+}
+
+
+def test_a_result_without_what_the_machine_does_not_show_is_one() -> None:
+    assert run(f"print({json.dumps(RESULT)!r})").latencies_ms == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("latencies_ms", f"[{value}]") for value in ("0.0", "-1.0", "NaN", "Infinity", "1e999", '"nan"')),
+        *(("timed_seconds", value) for value in ("0", "NaN", "1e999")),
+        *((key, value) for key in ("load_ms", "first_ms") for value in ("-1.0", "1e999")),
+        *(("other_cores", "1e999"), ("peak_rss_kb", "1e999"), ("machine", '{"memory_mb": NaN}')),
+    ],
+)
+def test_times_that_are_none_are_garbage(key: str, value: str) -> None:
+    line = json.dumps({**RESULT, key: "here"}).replace('"here"', value)
+    with pytest.raises(PrivynetError, match="printed what is not its protocol"):
+        run(f"print({line!r})")
 
 
 def test_bytes_that_are_no_text_are_garbage_too() -> None:

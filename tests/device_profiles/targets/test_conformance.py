@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import platform
 import stat
+import zipfile
 from pathlib import Path
 
+import onnxruntime
 import psutil
 import pytest
 
 from privynet.device_profiles import bench
+from privynet.device_profiles.measuring import read_machine, run_pack, usable_cores
 from privynet.device_profiles.targets import Target, open_target
 
 from .place import Place
@@ -45,8 +50,34 @@ def test_a_model_is_measured(place: Place, model: Path) -> None:
     assert place.is_clean()
 
 
-def test_a_file_that_is_put_there_has_its_content(place: Place, tmp_path: Path) -> None:
-    file = tmp_path / "with space, 'quote' and ünïcode.bin"
+def test_the_machine_is_told_without_timing(place: Place, model: Path) -> None:
+    with open_target(place.url) as target:
+        machine = read_machine(target)
+    assert usable_cores(machine) == len(os.sched_getaffinity(0))
+    assert machine["architecture"] == platform.machine()
+    assert machine["onnxruntime"] == onnxruntime.__version__
+    assert place.left() == []
+
+
+def test_a_pack_is_timed_on_several_thread_counts_and_copied_once(
+    place: Place, model: Path, tmp_path: Path
+) -> None:
+    pack = tmp_path / "pack.zip"
+    with zipfile.ZipFile(pack, "w") as archive:
+        archive.write(model, "encoder")
+    with open_target(place.url) as target:
+        for threads in (1, 2):
+            result = run_pack(
+                pack, threads=threads, seconds=0.2, target=target, on_running=lambda runs, seconds: None
+            )
+            assert result.medians_ms.keys() == {"encoder"}
+        copied = [path.name.partition("-")[2] for path in place.left() if path.suffix in (".py", ".zip")]
+    assert sorted(copied) == ([] if place.url == "local" else ["agent.py", "pack.zip"])
+
+
+@pytest.mark.parametrize("name", ["with space, 'quote' and ünïcode.bin", "back\\slash\nand a new line.bin"])
+def test_a_file_that_is_put_there_has_its_content(place: Place, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
     file.write_bytes(bytes(range(256)) * 5000)
     digest = "import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest())"
     with open_target(place.url) as target:
@@ -56,6 +87,15 @@ def test_a_file_that_is_put_there_has_its_content(place: Place, tmp_path: Path) 
             (line,) = output(target, [*python(target, digest), there])
             assert line.decode().strip() == hashlib.sha256(file.read_bytes()).hexdigest()
         assert target.read(path) == file.read_bytes()
+
+
+def test_a_file_that_has_changed_is_put_there_anew(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with open_target(place.url) as target:
+        for content in (b"first", b"second"):
+            file.write_bytes(content)
+            path = target.put(file)
+            assert target.read(path) == content
 
 
 def test_an_empty_file_can_be_put_there(place: Place, tmp_path: Path) -> None:
@@ -109,6 +149,7 @@ def test_a_long_line_and_one_without_an_end_arrive_whole(place: Place) -> None:
     ("code", "expected"),
     [
         ("import sys; print('no', file=sys.stderr); sys.exit(3)", (3, "no")),
+        ("import sys; sys.stderr.write('no'); sys.exit(3)", (3, "no")),
         ("import sys; sys.exit(254)", (254, "")),
         ("import os; os.kill(os.getpid(), 15)", (-15, None)),
         ("import os; os.kill(os.getpid(), 9)", (-9, None)),
@@ -144,9 +185,3 @@ def test_its_python_can_run_the_agent(place: Place) -> None:
     with open_target(place.url) as target:
         (line,) = output(target, python(target, "import onnxruntime, numpy; print('yes')"))
     assert line.strip() == b"yes"
-
-
-def test_it_tells_how_much_room_it_has(place: Place) -> None:
-    with open_target(place.url) as target:
-        free = target.free_bytes()
-    assert free is not None and free > 0

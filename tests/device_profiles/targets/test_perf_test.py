@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,21 @@ def test_a_slow_model_is_run_again_for_longer(here: Place, model: Path, tmp_path
 def test_a_library_beside_it_goes_with_it(place: Place, model: Path, tmp_path: Path) -> None:
     (tmp_path / "libonnxruntime.so.1").write_text("library")
     needs = '[ "$(cat "${LD_LIBRARY_PATH%%:*}"/libonnxruntime.so.1)" = library ] || exit 9'
-    program = perf_test(tmp_path, then=needs if place.url != "local" else "")
+    program = perf_test(tmp_path, then=needs)
     assert bench(model, on=place.url, perf_test=program, sessions=1)["latency_ms"]["n"] > 0
+
+
+def test_the_processor_has_its_own_name_not_the_host_s(place: Place, model: Path, tmp_path: Path) -> None:
+    result = bench(model, on=place.url, perf_test=perf_test(tmp_path), sessions=1)
+    assert result["machine"]["processor"] == board_or_processor()
+
+
+def board_or_processor() -> str | None:
+    board = Path("/proc/device-tree/model")
+    if board.exists():
+        return board.read_text().rstrip("\0")
+    named = re.search(r"(?m)^(?:model name|Hardware)\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text())
+    return named[1].strip() if named else None
 
 
 @pytest.mark.parametrize(
@@ -109,6 +123,7 @@ def test_a_library_beside_it_goes_with_it(place: Place, model: Path, tmp_path: P
         (PRINTED, "kill -9 $$", PrivynetError, "was ended by signal 9"),
         (PRINTED, "echo broken >&2; exit 7", PrivynetError, "ended with code 7 before its result: broken"),
         (PRINTED, f"cat <<'END'\n{PRINTED}END\nexit 0", PrivynetError, "told no runs"),
+        (PRINTED.replace("6.14188", "1e999"), "", PrivynetError, "printed what is not its protocol"),
     ],
 )
 def test_what_goes_wrong_is_one_line(

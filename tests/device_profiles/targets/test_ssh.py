@@ -124,6 +124,23 @@ def test_not_checking_cannot_be_configured(board: Board, home: Path) -> None:
         reach(board.url)
 
 
+def test_a_key_that_is_not_to_be_kept_is_not_accepted(board: Board, home: Path) -> None:
+    (home / "known_hosts").unlink()
+    (home / "config").write_text("UserKnownHostsFile none\n")
+    with pytest.raises(InputError, match=r"is not known; .*; if that is right, name a UserKnownHostsFile"):
+        reach(board.url, accept_new_host_key=True)
+    assert not (home / "known_hosts").exists()
+
+
+def test_everybody_s_known_hosts_can_be_configured_and_are_not_written_to(board: Board, home: Path) -> None:
+    (home / "known_hosts").unlink()
+    (home / "config").write_text(f"GlobalKnownHostsFile {home / 'everybodys'}\n")
+    reach(board.url, accept_new_host_key=True)
+    assert not (home / "everybodys").exists()
+    (home / "known_hosts").rename(home / "everybodys")
+    reach(board.url)
+
+
 def test_the_configuration_gives_host_user_port_and_key(board: Board, home: Path) -> None:
     (home / "id_ed25519").unlink()
     lines = ["Host Pi", "HostName 127.0.0.1", f"Port {board.port}", f"User {board.user}"]
@@ -149,6 +166,31 @@ def test_a_jump_is_made_and_its_host_is_checked_too(board: Board, second: Board,
     reach("ssh://target", accept_new_host_key=True)
     with open_target("ssh://target"):
         assert second.sessions()
+
+
+def test_a_jump_to_an_address_in_brackets(board: Board, second: Board, home: Path) -> None:
+    lines = ["Host *", "Host target", "HostName 127.0.0.1", f"Port {board.port}", f"User {board.user}"]
+    lines += [f"ProxyJump {second.user}@[127.0.0.1]:{second.port}"]
+    lines += ["Host 127.0.0.1", f"IdentityFile {second.user_key}"]
+    (home / "config").write_text("\n".join(lines) + "\n")
+    reach("ssh://target", accept_new_host_key=True)
+
+
+@pytest.mark.parametrize(
+    ("jump", "kind", "match"),
+    [
+        ("[::1]:1", PrivynetError, "cannot be reached"),
+        ("me@host:many", InputError, r"^the ProxyJump 'me@host:many' is no \[USER@\]HOST\[:PORT\]; correct"),
+        ("host:65536", InputError, "the ProxyJump 'host:65536' is no"),
+    ],
+)
+def test_a_jump_that_leads_nowhere_is_one_line(
+    board: Board, home: Path, jump: str, kind: type[PrivynetError], match: str
+) -> None:
+    (home / "config").write_text(f"Host target\nProxyJump {jump}\n")
+    with pytest.raises(PrivynetError, match=match) as caught:
+        reach("ssh://target")
+    assert type(caught.value) is kind
 
 
 def test_a_jump_in_a_circle_is_an_input_error(board: Board, home: Path) -> None:
