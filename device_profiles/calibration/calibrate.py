@@ -39,19 +39,28 @@ _MOST_THREADS = 4
 @dataclass(frozen=True)
 class Calibration:
     """A profile, and by precision and thread count the fit that its latency model is made of and what it was
-    fitted to: the times in milliseconds of the micro-models, by name."""
+    fitted to: the times in milliseconds of the micro-models, by name, and the share of them that took the
+    same in both rounds, within 10 %."""
 
     profile: DeviceProfile
     fits: Mapping[Precision, Mapping[int, Fit]]
     timed_ms: Mapping[Precision, Mapping[int, Mapping[str, float]]]
+    agreement: Mapping[Precision, Mapping[int, float]]
 
     def document(self) -> dict[str, Any]:
         """``profile``, and ``error``: {precision: {threads: {``median``, ``p90``, ``max``,
-        ``within_10_percent``, ``n``}}} of predictions for micro-models that the fit had not seen."""
+        ``within_10_percent``, ``n``, ``rounds_agree``}}} of predictions for micro-models that the fit had not
+        seen."""
         return {
             "profile": self.profile.document(),
             "error": {
-                precision: {str(threads): error_figures(fit) for threads, fit in fits.items()}
+                precision: {
+                    str(threads): {
+                        **error_figures(fit),
+                        "rounds_agree": self.agreement[precision][threads],
+                    }
+                    for threads, fit in fits.items()
+                }
                 for precision, fits in self.fits.items()
             },
         }
@@ -106,8 +115,15 @@ def calibrate(
             pack = {name: quantised(one) for name, one in models.items()} if precision == "int8" else models
             timed[precision] = _time(pack, target, counts=counts, seconds=seconds, task=task)
     fits = {precision: fit_all(kernels, _medians(results)) for precision, results in timed.items()}
-    times = {precision: _medians(results) for precision, results in timed.items()}
-    return Calibration(make_profile(name, on, model, timed["float32"], fits), fits, times)
+    return Calibration(
+        make_profile(name, on, model, timed["float32"], fits),
+        fits,
+        {precision: _medians(results) for precision, results in timed.items()},
+        {
+            precision: {count: result.agreement for count, result in results.items()}
+            for precision, results in timed.items()
+        },
+    )
 
 
 def _thread_counts(asked: Sequence[int], like: DeviceProfile | None, *, cores: int) -> list[int]:

@@ -425,7 +425,7 @@ def measure_pack(arguments: argparse.Namespace) -> None:
                 if time.perf_counter() - said > SAY_SECONDS:
                     said = time.perf_counter()
                     say("running", runs=len(timed), seconds=said - begin)
-    say("result", medians_ms={name: min(values) for name, values in timed.items()}, machine=machine())
+    say("result", rounds_ms=timed, machine=machine())
 
 
 def time_briefly(model: bytes, seconds: float, arguments: argparse.Namespace) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import zipfile
 from collections.abc import Callable, Sequence
@@ -63,15 +64,23 @@ class SessionResult(BaseModel):
 
 
 class PackResult(BaseModel):
-    """What the agent reports of a pack of models: the time of those that it came to, by name.
-
-    It is the lower of two rounds' medians, or the only one.
-    """
+    """What the agent reports of a pack of models: of each that it came to, its rounds' medians."""
 
     model_config = ConfigDict(frozen=True)
 
-    medians_ms: dict[str, Positive]
+    rounds_ms: dict[str, Annotated[list[Positive], Field(min_length=1)]]
     machine: dict[str, Any]
+
+    @functools.cached_property
+    def medians_ms(self) -> dict[str, float]:
+        """The lower of a model's medians: what disturbs a target seldom meets both rounds."""
+        return {name: min(rounds) for name, rounds in self.rounds_ms.items()}
+
+    @property
+    def agreement(self) -> float:
+        """The share of models, timed more than once, whose rounds are within 10 %; 1 where there are none."""
+        ratios = [max(rounds) / min(rounds) for rounds in self.rounds_ms.values() if len(rounds) > 1]
+        return sum(ratio <= 1.1 for ratio in ratios) / len(ratios) if ratios else 1.0
 
 
 class ModelRefused(InputError):
@@ -147,7 +156,7 @@ def run_pack(
             hint="update onnxruntime there",
         ) from refused
     with zipfile.ZipFile(pack) as archive:
-        strange = sorted(result.medians_ms.keys() - archive.namelist())
+        strange = sorted(result.rounds_ms.keys() - archive.namelist())
     if strange:
         raise garbage(strange[0])
     return result

@@ -45,8 +45,8 @@ def timed(
     """What a target gives that is half as fast again on four threads, and comes to so many models on each."""
     return {
         threads: PackResult(
-            medians_ms={
-                name: time_of(one) / (1 if threads == 1 else 1.5)
+            rounds_ms={
+                name: [time_of(one) / (1 if threads == 1 else 1.5)]
                 for name, one in list(kernels.items())[:count]
             },
             machine={**MACHINE, **machine},
@@ -119,9 +119,9 @@ def test_noise_widens_the_stated_error(kernels: dict[str, tuple[Kernel, ...]]) -
     results = timed(kernels, models={1: 160})
     generator = np.random.default_rng(0)
     noisy = {
-        name: ms * np.exp(0.1 * generator.standard_normal()) for name, ms in results[1].medians_ms.items()
+        name: [ms * np.exp(0.1 * generator.standard_normal())] for name, ms in results[1].medians_ms.items()
     }
-    profile = made({1: PackResult(medians_ms=noisy, machine=MACHINE)}, kernels)
+    profile = made({1: PackResult(rounds_ms=noisy, machine=MACHINE)}, kernels)
     assert 0.05 < profile.latency_error < 0.15
     table = profile.latency.table(threads=1)
     assert table.model_factor.low < 0.93

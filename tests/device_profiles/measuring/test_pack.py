@@ -51,11 +51,12 @@ def test_a_runtime_that_cannot_load_a_model_of_ours_is_not_the_user_s_fault(
 
 
 @pytest.mark.parametrize(
-    "medians", ['{"other": 1.0}', '{"model": 0.0}', '{"model": NaN}', '{"model": 1e999}', '{"model": null}']
+    "rounds",
+    ('{"other": [1.0]}', *(f'{{"model": {told}}}' for told in ("[0.0]", "[NaN]", "[1e999]", "[]", "null"))),
 )
-def test_times_that_are_none_are_garbage(tmp_path: Path, medians: str) -> None:
+def test_times_that_are_none_are_garbage(tmp_path: Path, rounds: str) -> None:
     fake = tmp_path / "python"
-    line = f'{{"event": "result", "medians_ms": {medians}, "machine": {{}}}}'
+    line = f'{{"event": "result", "rounds_ms": {rounds}, "machine": {{}}}}'
     fake.write_text(f"#!{sys.executable}\nprint({line!r})\n")
     fake.chmod(0o755)
     with pytest.raises(PrivynetError, match="printed what is not its protocol"):
