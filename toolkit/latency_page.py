@@ -66,7 +66,7 @@ def write_calibration_page(calibration: Calibration, path: Path) -> None:
             {
                 name: (ms / ratio, ms)
                 for (name, ms), ratio in zip(
-                    calibration.timed_ms[precision][threads].items(), fit.ratios, strict=True
+                    _fitted(calibration.timed_ms[precision], threads), fit.ratios, strict=True
                 )
             },
         )
@@ -80,6 +80,12 @@ def write_calibration_page(calibration: Calibration, path: Path) -> None:
         " of the others, which it was not among.",
         panels=panels,
     )
+
+
+def _fitted(times_ms: Mapping[int, Mapping[str, float]], threads: int) -> list[tuple[str, float]]:
+    """The networks that a fit for so many threads is of, with their times: those timed on the fewest, too."""
+    alone = times_ms[min(times_ms)]
+    return [(name, ms) for name, ms in times_ms[threads].items() if name in alone]
 
 
 def write_latency_page(path: Path, *, title: str, told: str, panels: Sequence[TimedNetworks]) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from privynet.device_profiles import catalogue, write_profile
+from privynet.device_profiles.calibration import Calibration
+from privynet.device_profiles.latency import Fit
 from privynet.errors import InputError
-from privynet.toolkit.latency_page import TimedNetworks, write_latency_page
+from privynet.toolkit.latency_page import TimedNetworks, write_calibration_page, write_latency_page
 from privynet.toolkit.result_file import check_page, check_profile_file
 
 TIMES_MS = {"near": (1.05, 1.0), "far": (2.7, 2.0)}
@@ -44,3 +47,16 @@ def test_only_what_privynet_wrote_is_replaced(page: Path) -> None:
     for check, wrong in ((check_profile_file, page), (check_page, profile)):
         with pytest.raises(InputError, match="and is not replaced"):
             check(wrong, force=True)
+
+
+def test_a_network_that_was_not_timed_on_the_fewest_threads_is_not_drawn_on_more(tmp_path: Path) -> None:
+    fits = {threads: Fit({}, np.array(ratios)) for threads, ratios in ((1, (1.0, 0.5)), (2, (1.0, 2.0)))}
+    times_ms = {1: {"a": 1.0, "b": 2.0}, 2: {"a": 1.0, "new": 9.0, "b": 1.0}}
+    agreement = {1: 1.0, 2: 1.0}
+    calibration = Calibration(
+        catalogue()[0], {"float32": fits}, {"float32": times_ms}, {"float32": agreement}
+    )
+    write_calibration_page(calibration, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "new" not in re.findall(r"<title>(\w+): predicted", text)
+    assert "b: predicted 0.5 ms, measured 1 ms" in text

@@ -23,7 +23,9 @@ def calibrate(
     on: On = "local",
     threads: Annotated[
         list[int] | None,
-        typer.Option(min=1, metavar="N", help="Thread counts to time (default: 1, and up to four cores)."),
+        typer.Option(
+            min=1, metavar="N", help="Thread counts to time (default: 1, and --like's or up to four cores)."
+        ),
     ] = None,
     like: Annotated[
         str | None,
