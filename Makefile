@@ -34,7 +34,7 @@ format: $(INSTALLED)
 $(FILES): FORCE
 	@mkdir -p $(VENV)
 	@find . -path ./$(VENV) -prune -o -path ./build -prune -o \
-	    \( -name '*.py' -o -name '*.toml' -o -name '*.html' -o -name '*.safetensors' -o -name '*.json' -o -name py.typed \) \
+	    \( -name '*.py' -o -name '*.toml' -o -name '*.html' -o -name '*.jinja' -o -name '*.safetensors' -o -name '*.json' -o -name py.typed \) \
 	    -not -path './tests/*' -not -path './benchmarks/*' -not -path './.*/*' -not -path './demo-run/*' -print | sort > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 

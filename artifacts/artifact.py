@@ -19,7 +19,7 @@ from .files import file_digest, replace_file
 from .payload import Payload
 from .sessions import OrtEncoder
 
-ARTIFACT_VERSION = 2
+ARTIFACT_VERSION = 3
 """The version of the artifact layout that this privynet writes, and the only one it reads."""
 
 _MANIFEST = "manifest.json"
@@ -30,6 +30,21 @@ _MAX_BYTES = {
     "encoder.onnx": 2**31,
     _MANIFEST: 2**24,
     "selftest.npz": 2**28,
+}
+_OPTIONAL = {
+    "encoder.mlpackage.zip": 2**31,
+    "encoder.ort": 2**31,
+    "encoder.pte": 2**31,
+    "encoder.safetensors": 2**31,
+    "encoder.tflite": 2**31,
+    "required_operators.config": 2**20,
+}
+_FORMATS = {
+    "coreml": "encoder.mlpackage.zip",
+    "executorch": "encoder.pte",
+    "litert": "encoder.tflite",
+    "onnx": "encoder.onnx",
+    "ort": "encoder.ort",
 }
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -55,13 +70,22 @@ class FileInfo(_Model):
     bytes: Annotated[int, Field(ge=0)]
 
 
+class RuntimeSupport(_Model):
+    """What a runtime takes of the graph."""
+
+    supported: bool
+    nodes: int
+    unsupported: Annotated[tuple[str, ...], Field(strict=False)]
+    partitions: int | None
+
+
 class Manifest(_Model):
     """What an artifact says about itself. ``digest`` covers all the rest, and so every member."""
 
     schema_version: Literal[1]
     kind: Literal["artifact"]
     tool_version: str
-    artifact_version: Literal[2]
+    artifact_version: Literal[3]
     spec_digest: str
     precision: Literal["fp32", "int8"]
     input: TensorInfo
@@ -79,6 +103,11 @@ class Manifest(_Model):
     parity: dict[str, JsonValue]
     costs: dict[str, JsonValue]
     limits: dict[str, JsonValue]
+    tools: dict[str, str]
+    int8: dict[str, JsonValue] | None
+    formats: Annotated[tuple[str, ...], Field(strict=False)]
+    runtimes: dict[str, RuntimeSupport]
+    measured: list[dict[str, JsonValue]]
     digest: _Sha256
 
     @model_validator(mode="after")
@@ -181,15 +210,16 @@ def seal(folder: Path, body: Mapping[str, Any]) -> Manifest:
     ``ValueError`` when a member or a key is missing or of the wrong type, and ``PrivynetError`` when the disk
     is full.
     """
-    names = sorted(_MAX_BYTES.keys() - {_MANIFEST})
-    if sorted(file.name for file in folder.iterdir()) != names:
-        raise ValueError(f"{folder} must hold exactly {', '.join(names)} before it is sealed")
+    names = sorted(file.name for file in folder.iterdir())
+    if set(names) - _OPTIONAL.keys() != _MAX_BYTES.keys() - {_MANIFEST}:
+        raise ValueError(f"{folder} must hold exactly an artifact's members before it is sealed")
     document: dict[str, Any] = {
         **body,
         "schema_version": SCHEMA_VERSION,
         "kind": "artifact",
         "tool_version": version("privynet"),
         "artifact_version": ARTIFACT_VERSION,
+        "formats": sorted(name for name, member in _FORMATS.items() if member in names),
         "files": {
             name: {"sha256": file_digest(folder / name), "bytes": (folder / name).stat().st_size}
             for name in names
@@ -249,7 +279,7 @@ def _damaged(path: Path, reason: str) -> BrokenArtifact:
 
 def _member_faults(path: Path, manifest: Manifest) -> Iterator[Fault]:
     """What is wrong with the members, the first of each; digests are compared where all else is right."""
-    expected = _MAX_BYTES.keys()
+    expected = _MAX_BYTES.keys() | (manifest.files.keys() & _OPTIONAL.keys())
     found = set(_first_names(path, len(expected) + 1))
     for name in sorted(found - expected):
         yield Fault(name, f"{name!r} does not belong to it")
@@ -281,6 +311,6 @@ def _plain_fault(path: Path, name: str) -> str | None:
     status = (path / name).lstat()
     if not stat.S_ISREG(status.st_mode):
         return f"{name} is not a plain file"
-    if status.st_size > _MAX_BYTES[name]:
-        return f"{name} has {status.st_size} bytes, more than the {_MAX_BYTES[name]} allowed"
+    if status.st_size > (most := (_MAX_BYTES | _OPTIONAL)[name]):
+        return f"{name} has {status.st_size} bytes, more than the {most} allowed"
     return None

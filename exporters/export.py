@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..artifacts import OrtEncoder, RunFolder, new_folder, read_document, seal
 from ..encoders.spec import EncoderSpec
 from ..errors import InputError
 from ..progress import SILENT, Progress
 from .agreement import TOLERANCE
-from .probes import probes
+from .formats import Source, check_formats, converters, write_formats
+from .probes import probes, with_noise
 from .readme import artifact_readme
+from .runtimes import Support, check_for, check_runtime, support
+from .selftest_images import SelfTest, selftest_images, selftest_warnings
+from .weights import write_weights
 
 if TYPE_CHECKING:
     from ..encoders import Encoder
@@ -23,7 +29,8 @@ if TYPE_CHECKING:
 INPUT_NAME = "images"
 NOISE_NAME = "noise"
 
-_STEPS = 4
+_STEPS = 5
+_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def read_subject(subject: Path) -> tuple[EncoderSpec, Mapping[str, Any]]:
@@ -45,6 +52,11 @@ def export(
     subject: Path,
     *,
     out: Path,
+    formats: Collection[str] = (),
+    for_runtime: str | None = None,
+    with_weights: bool = False,
+    selftest: SelfTest = "synthetic",
+    data: str | None = None,
     weights: str | None = None,
     adapted_weights: str | None = None,
     projection_weights: str | None = None,
@@ -55,18 +67,26 @@ def export(
 ) -> dict[str, Any]:
     """Write the artifact of a run's chosen encoder, or of a spec file, to the folder ``out``.
 
-    Parity with torch is checked in ONNX Runtime before anything appears under its final name; ``seed`` draws
-    the synthetic images and the noise of that check and of the self-test. The same spec and versions give the
+    ``formats``: what the encoder is to be there as beside ONNX, of ``formats.FORMATS``. ``for_runtime``: one
+    of ``runtimes.RUNTIMES`` for which the graph is written, and which must take it. ``with_weights`` adds the
+    encoder's tensors. With ``selftest="data"`` the self-test holds images of ``data``. Parity with torch, and
+    of each format with ONNX, is checked before anything appears under its final name; ``seed`` draws the
+    synthetic images and the noise of that check and of the self-test. The same spec and versions give the
     same bytes.
 
     Raises:
         InputError: ``subject`` is neither run nor spec, its weights, adapted weights or projection are
-            missing or others, or ``out`` exists.
-        NegativeResult: ONNX Runtime gives other values than torch.
+            missing or others, a format has no converter here, or ``out`` exists.
+        NegativeResult: ONNX Runtime gives other values than torch, a format others than ONNX, or
+            ``for_runtime`` does not take the network.
     """
     from ..encoders.building import build_encoder
 
+    names = check_formats(formats)
+    if for_runtime is not None:
+        check_runtime(for_runtime)
     spec, limits = read_subject(subject)
+    images = selftest_images(selftest, data=data, size=spec.input_size, seed=seed)
     with progress.task("export", _STEPS) as task, new_folder(out, force=force) as folder:
         encoder = build_encoder(
             spec,
@@ -76,7 +96,8 @@ def export(
             allowed_code=allowed_code,
         )
         task.advance(note="graph")
-        written = write_onnx(encoder, folder / "encoder.onnx", seed=seed)
+        written = write_onnx(encoder, folder / "encoder.onnx", seed=seed, for_runtime=for_runtime)
+        runtimes = _runtimes(folder / "encoder.onnx", for_runtime)
         task.advance(note="self-test")
         session = OrtEncoder.open(
             folder / "encoder.onnx",
@@ -85,17 +106,39 @@ def export(
             noise_std=spec.noise_std,
             feature_shape=encoder.feature_shape,
         )
-        _write_selftest(folder / "selftest.npz", session, seed=seed)
+        _write_selftest(folder / "selftest.npz", session, images, seed=seed)
+        task.advance(note="formats")
+        parity = _write_formats(names, encoder, session, folder, seed=seed)
+        if with_weights:
+            write_weights(encoder, folder / "encoder.safetensors")
         task.advance(note="manifest")
         spec.for_shipping().write(folder / "encoder.json")
-        (folder / "README.md").write_text(artifact_readme(spec, encoder.feature_shape), encoding="utf-8")
-        manifest = seal(folder, _manifest_body(encoder, written, limits))
+        page = artifact_readme(
+            spec,
+            encoder.feature_shape,
+            runtimes=runtimes,
+            formats=["onnx", *names],
+            weights=with_weights,
+            selftest_of_data=selftest == "data",
+        )
+        (folder / "README.md").write_text(page, encoding="utf-8")
+        body = _manifest_body(encoder, written, limits)
+        manifest = seal(
+            folder,
+            {
+                **body,
+                "parity": {**body["parity"], **({"formats": parity} if parity else {})},
+                "tools": {**{tool: version(tool) for tool in _TOOLS}, **converters(names)},
+                "runtimes": {name: asdict(found) for name, found in runtimes.items()},
+            },
+        )
         task.advance()
     return {
         "artifact": str(out),
         "files": {name: info.model_dump() for name, info in manifest.files.items()},
         "parity": manifest.parity,
-        "findings": [],
+        "runtimes": {name: found.model_dump(mode="json") for name, found in manifest.runtimes.items()},
+        "findings": selftest_warnings(selftest, data=data),
         "inputs": spec_inputs(spec),
     }
 
@@ -107,9 +150,12 @@ def spec_inputs(spec: EncoderSpec) -> dict[str, str]:
     return {"spec": spec.digest, "weights": spec.weights_digest, **adapted, **projection}
 
 
-def write_onnx(encoder: Encoder, path: Path, *, seed: int = 0) -> dict[str, Any]:
+def write_onnx(
+    encoder: Encoder, path: Path, *, seed: int = 0, for_runtime: str | None = None
+) -> dict[str, Any]:
     """Write an encoder as ONNX with a static batch of one; returns what ``export_module`` does.
 
+    ``for_runtime``: the runtime whose operators are used where there is a choice.
     Inputs ``images`` and, where noise is added, ``noise``; output ``features`` or, of integers, ``payload``.
     """
     import torch
@@ -129,13 +175,32 @@ def write_onnx(encoder: Encoder, path: Path, *, seed: int = 0) -> dict[str, Any]
         output_name=encoder.payload.output_name,
         payload=encoder.payload,
         checks=checks,
+        for_runtime=for_runtime,
     )
 
 
-def _write_selftest(path: Path, session: OrtEncoder, *, seed: int) -> None:
+def _runtimes(model: Path, for_runtime: str | None) -> dict[str, Support]:
+    import onnx
+
+    graph = onnx.load(model)
+    if for_runtime is not None:
+        check_for(graph, for_runtime)
+    return support(graph)
+
+
+def _write_formats(
+    names: Collection[str], encoder: Encoder, session: OrtEncoder, folder: Path, *, seed: int
+) -> dict[str, Any]:
+    images, noise = probes(
+        encoder.input_size, encoder.feature_shape if encoder.noise_std else None, seed=seed
+    )
+    source = Source(encoder, folder / "encoder.onnx", images, noise, session.send(images, noise))
+    return write_formats(names, source, folder)
+
+
+def _write_selftest(path: Path, session: OrtEncoder, images: NDArray[np.uint8], *, seed: int) -> None:
     """Rows that belong together: an image, noise where it is added, and what must then be sent."""
-    noise_shape = session.feature_shape if session.noise_std else None
-    images, noise = probes(session.input_size, noise_shape, seed=seed)
+    images, noise = with_noise(images, session.feature_shape if session.noise_std else None, seed=seed)
     # A payload's integers have no tolerance to state: they may differ by one step.
     stated = {} if session.payload.quantised else {"tolerance": np.float32(TOLERANCE)}
     fed = {"images": images} if noise is None else {"images": images, "noise": noise}
@@ -169,4 +234,6 @@ def _manifest_body(encoder: Encoder, written: Mapping[str, Any], limits: Mapping
         "parity": {key: written[key] for key in ("max_abs_error", "max_abs_output")},
         "costs": {**costs, "storage_kb": written["bytes"] / 1024},
         "limits": dict(limits),
+        "int8": None,
+        "measured": [],
     }

@@ -76,6 +76,9 @@ def _result(
         "artifact": str(artifact),
         "files": {} if manifest is None else {name: f.model_dump() for name, f in manifest.files.items()},
         "parity": parity,
+        "runtimes": {}
+        if manifest is None
+        else {name: found.model_dump(mode="json") for name, found in manifest.runtimes.items()},
         "findings": findings,
         "inputs": {**sealed, **({} if spec is None else spec_inputs(spec))},
     }
