@@ -247,8 +247,10 @@ def _sources(operations: Sequence[Operation]) -> dict[str, str]:
 
 
 def _has_few_channels(shape: Sequence[int]) -> bool:
-    """Whether a tensor can be an image, channels first or last."""
-    return len(shape) == 4 and min(shape[1], shape[3]) <= IMAGE_CHANNELS
+    """Whether a tensor can be an image, channels first or last; noise for small features is none."""
+    if len(shape) != 4:
+        return False
+    return shape[1] <= IMAGE_CHANNELS or (shape[3] <= IMAGE_CHANNELS < min(shape[1:3]))
 
 
 def _kind(operation: Operation) -> KernelKind:

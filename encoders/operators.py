@@ -173,8 +173,10 @@ def constants_of(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose values come from weights alone: a runtime computes them once."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        inputs = node.all_input_nodes
-        if node.op == "get_attr" or (inputs and node.op != "output" and found.issuperset(inputs)):
+        # Of a size nobody learns what is in the tensor that has it.
+        inputs = [source for source in node.all_input_nodes if "value" not in source.meta]
+        computed = node.op.startswith("call_") and "value" not in node.meta and found.issuperset(inputs)
+        if node.op == "get_attr" or computed:
             found.add(node)
     return found
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..artifacts import OrtEncoder, RunFolder, new_folder, read_document, seal
+from ..artifacts import Manifest, OrtEncoder, RunFolder, SigningKey, new_artifact, read_document, seal
 from ..encoders.spec import EncoderSpec
-from ..errors import InputError
+from ..errors import InputError, NegativeResult
 from ..progress import SILENT, Progress
-from .agreement import TOLERANCE
 from .formats import Source, check_formats, converters, write_formats
-from .probes import probes, with_noise
+from .graph_checks import graph_faults
+from .probes import probes
 from .readme import artifact_readme
 from .runtimes import Support, check_for, check_runtime, support
+from .selftest import write_selftest
 from .selftest_images import SelfTest, selftest_images, selftest_warnings
+from .tools import tool_versions
 from .weights import write_weights
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ INPUT_NAME = "images"
 NOISE_NAME = "noise"
 
 _STEPS = 5
-_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def read_subject(subject: Path) -> tuple[EncoderSpec, Mapping[str, Any]]:
@@ -61,24 +58,26 @@ def export(
     adapted_weights: str | None = None,
     projection_weights: str | None = None,
     allowed_code: Collection[str] = (),
+    sign: Path | None = None,
     force: bool = False,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Write the artifact of a run's chosen encoder, or of a spec file, to the folder ``out``.
+    """Write the artifact of a run's chosen encoder, or of a spec file, to ``out``: a folder, or one zip if it
+    ends in ``.zip``.
 
     ``formats``: what the encoder is to be there as beside ONNX, of ``formats.FORMATS``. ``for_runtime``: one
     of ``runtimes.RUNTIMES`` for which the graph is written, and which must take it. ``with_weights`` adds the
     encoder's tensors. With ``selftest="data"`` the self-test holds images of ``data``. Parity with torch, and
     of each format with ONNX, is checked before anything appears under its final name; ``seed`` draws the
-    synthetic images and the noise of that check and of the self-test. The same spec and versions give the
-    same bytes.
+    synthetic images and the noise of that check and of the self-test. ``sign`` is a file with an Ed25519
+    private key. The same spec, versions and key give the same bytes.
 
     Raises:
         InputError: ``subject`` is neither run nor spec, its weights, adapted weights or projection are
-            missing or others, a format has no converter here, or ``out`` exists.
-        NegativeResult: ONNX Runtime gives other values than torch, a format others than ONNX, or
-            ``for_runtime`` does not take the network.
+            missing or others, a format has no converter here, ``sign`` holds no key, or ``out`` exists.
+        NegativeResult: ONNX Runtime gives other values than torch, a format others than ONNX,
+            ``for_runtime`` does not take the network, or the graph uses what no artifact may.
     """
     from ..encoders.building import build_encoder
 
@@ -87,7 +86,8 @@ def export(
         check_runtime(for_runtime)
     spec, limits = read_subject(subject)
     images = selftest_images(selftest, data=data, size=spec.input_size, seed=seed)
-    with progress.task("export", _STEPS) as task, new_folder(out, force=force) as folder:
+    key = None if sign is None else SigningKey.read(sign)
+    with progress.task("export", _STEPS) as task, new_artifact(out, force=force) as folder:
         encoder = build_encoder(
             spec,
             weights=weights,
@@ -106,7 +106,7 @@ def export(
             noise_std=spec.noise_std,
             feature_shape=encoder.feature_shape,
         )
-        _write_selftest(folder / "selftest.npz", session, images, seed=seed)
+        write_selftest(folder / "selftest.npz", session, images, seed=seed)
         task.advance(note="formats")
         parity = _write_formats(names, encoder, session, folder, seed=seed)
         if with_weights:
@@ -122,20 +122,19 @@ def export(
             selftest_of_data=selftest == "data",
         )
         (folder / "README.md").write_text(page, encoding="utf-8")
-        body = _manifest_body(encoder, written, limits)
-        manifest = seal(
-            folder,
-            {
-                **body,
-                "parity": {**body["parity"], **({"formats": parity} if parity else {})},
-                "tools": {**{tool: version(tool) for tool in _TOOLS}, **converters(names)},
-                "runtimes": {name: asdict(found) for name, found in runtimes.items()},
-            },
-        )
+        body = _manifest_body(encoder, written, limits, runtimes)
+        body["tools"] |= converters(names)
+        body["parity"] |= {"formats": parity} if parity else {}
+        manifest = seal(folder, body, key=key)
+        _check_graph(folder / "encoder.onnx", manifest)
         task.advance()
     return {
         "artifact": str(out),
         "files": {name: info.model_dump() for name, info in manifest.files.items()},
+        "signature": {
+            "state": "unsigned" if key is None else "valid",
+            "key": None if key is None else key.public_key.fingerprint,
+        },
         "parity": manifest.parity,
         "runtimes": {name: found.model_dump(mode="json") for name, found in manifest.runtimes.items()},
         "findings": selftest_warnings(selftest, data=data),
@@ -198,24 +197,30 @@ def _write_formats(
     return write_formats(names, source, folder)
 
 
-def _write_selftest(path: Path, session: OrtEncoder, images: NDArray[np.uint8], *, seed: int) -> None:
-    """Rows that belong together: an image, noise where it is added, and what must then be sent."""
-    images, noise = with_noise(images, session.feature_shape if session.noise_std else None, seed=seed)
-    # A payload's integers have no tolerance to state: they may differ by one step.
-    stated = {} if session.payload.quantised else {"tolerance": np.float32(TOLERANCE)}
-    fed = {"images": images} if noise is None else {"images": images, "noise": noise}
-    sent = {session.payload.output_name: session.send(images, noise)}
-    np.savez(path, allow_pickle=False, **fed, **sent, **stated)
+def _check_graph(model: Path, manifest: Manifest) -> None:
+    """Refuse to ship what ``verify`` would refuse."""
+    for fault in graph_faults(model, manifest):
+        raise NegativeResult(
+            f"the exported graph {fault}",
+            hint="nothing was written; choose another backbone or an earlier cut",
+        )
 
 
-def _manifest_body(encoder: Encoder, written: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
+def _manifest_body(
+    encoder: Encoder,
+    written: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    runtimes: Mapping[str, Support],
+) -> dict[str, Any]:
     costs = asdict(encoder.costs)
     del costs["kernels"]
     features, payload = encoder.feature_shape, encoder.payload
     noise = {"name": NOISE_NAME, "shape": [1, *features], "dtype": "float32"} if encoder.noise_std else None
     return {
+        "tools": tool_versions(),
         "spec_digest": encoder.digest,
         "precision": "fp32",
+        "int8": None,
         "input": {
             "name": INPUT_NAME,
             "shape": [1, encoder.input_size, encoder.input_size, 3],
@@ -231,9 +236,9 @@ def _manifest_body(encoder: Encoder, written: Mapping[str, Any], limits: Mapping
         "payload": payload.model_dump(),
         "noise_std": encoder.noise_std,
         "opset": written["opset"],
+        "runtimes": {name: asdict(found) for name, found in runtimes.items()},
         "parity": {key: written[key] for key in ("max_abs_error", "max_abs_output")},
         "costs": {**costs, "storage_kb": written["bytes"] / 1024},
         "limits": dict(limits),
-        "int8": None,
         "measured": [],
     }

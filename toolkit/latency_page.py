@@ -65,13 +65,11 @@ def write_calibration_page(calibration: Calibration, path: Path) -> None:
             f"{precision}, {threads} thread{'s' if threads > 1 else ''}",
             {
                 name: (ms / ratio, ms)
-                for (name, ms), ratio in zip(
-                    _fitted(calibration.timed_ms[precision], threads), fit.ratios, strict=True
-                )
+                for (name, ms), ratio in zip(one.times_ms.items(), one.fit.ratios, strict=True)
             },
         )
-        for precision, fits in calibration.fits.items()
-        for threads, fit in fits.items()
+        for precision, fitted in calibration.fitted.items()
+        for threads, one in fitted.items()
     ]
     write_latency_page(
         path,
@@ -80,12 +78,6 @@ def write_calibration_page(calibration: Calibration, path: Path) -> None:
         " of the others, which it was not among.",
         panels=panels,
     )
-
-
-def _fitted(times_ms: Mapping[int, Mapping[str, float]], threads: int) -> list[tuple[str, float]]:
-    """The networks that a fit for so many threads is of, with their times: those timed on the fewest, too."""
-    alone = times_ms[min(times_ms)]
-    return [(name, ms) for name, ms in times_ms[threads].items() if name in alone]
 
 
 def write_latency_page(path: Path, *, title: str, told: str, panels: Sequence[TimedNetworks]) -> None:

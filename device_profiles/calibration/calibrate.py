@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,10 @@ from ...errors import InputError, PrivynetError
 from ...progress import SILENT, Progress, Task
 from ..costs import model_costs
 from ..latency import Fit, fit_latency, fit_scaling
-from ..measuring import SILENCE_SECONDS, PackResult, read_machine, run_pack, usable_cores
-from ..profiles import NAME_PATTERN, DeviceProfile, Precision, load_profile
+from ..measuring import PackResult, read_machine, run_pack, usable_cores
+from ..profiles import DeviceProfile, Precision, check_name, load_profile
 from ..targets import Target, open_target
-from .made_profile import error_figures, make_profile
+from .made_profile import check_memory, error_figures, make_profile
 from .micro_models import micro_models
 from .quantising import quantised
 
@@ -37,15 +36,21 @@ _MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """A fit, and the times in milliseconds that it is of, by micro-model, in the order of its ratios."""
+
+    fit: Fit
+    times_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Calibration:
-    """A profile, and by precision and thread count the fit that its latency model is made of and what it was
-    fitted to: the times in milliseconds of the micro-models, by name, and the share of them that took the
-    same in both rounds, within 10 %."""
+    """A profile, and by precision and thread count the fits that its latency model is made of, and the share
+    of the micro-models that took the same in both rounds, within 10 %; ``None`` where there was no second."""
 
     profile: DeviceProfile
-    fits: Mapping[Precision, Mapping[int, Fit]]
-    timed_ms: Mapping[Precision, Mapping[int, Mapping[str, float]]]
-    agreement: Mapping[Precision, Mapping[int, float]]
+    fitted: Mapping[Precision, Mapping[int, Fitted]]
+    agreement: Mapping[Precision, Mapping[int, float | None]]
 
     def document(self) -> dict[str, Any]:
         """``profile``, and ``error``: {precision: {threads: {``median``, ``p90``, ``max``,
@@ -56,12 +61,12 @@ class Calibration:
             "error": {
                 precision: {
                     str(threads): {
-                        **error_figures(fit),
+                        **error_figures(one.fit),
                         "rounds_agree": self.agreement[precision][threads],
                     }
-                    for threads, fit in fits.items()
+                    for threads, one in fitted.items()
                 }
-                for precision, fits in self.fits.items()
+                for precision, fitted in self.fitted.items()
             },
         }
 
@@ -94,10 +99,7 @@ def calibrate(
         raise InputError(
             f"seconds is {seconds:g}", hint=f"give more than 0, at most {_MOST_SECONDS:g}: more tells no more"
         )
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise InputError(
-            f"{name!r} is no name for a device", hint="use lower case letters, digits, '-' and '.'"
-        )
+    check_name(name)
     if min(threads, default=1) < 1:
         raise InputError(f"threads is {min(threads)}", hint="give at least 1")
     model = load_profile(like) if like is not None else None
@@ -110,15 +112,22 @@ def calibrate(
         open_target(on, python=python, accept_new_host_key=accept_new_host_key) as target,
         progress.task(f"timing {len(models)} models", float(len(precisions))) as task,
     ):
-        counts = _thread_counts(threads, model, cores=usable_cores(read_machine(target)))
+        machine = read_machine(target)
+        check_memory(machine, model)
+        counts = _thread_counts(threads, model, cores=usable_cores(machine))
         for precision in precisions:
             pack = {name: quantised(one) for name, one in models.items()} if precision == "int8" else models
             timed[precision] = _time(pack, target, counts=counts, seconds=seconds, task=task)
-    fits = {precision: fit_all(kernels, _medians(results)) for precision, results in timed.items()}
+    fitted = {
+        precision: fit_all(kernels, {count: result.medians_ms for count, result in results.items()})
+        for precision, results in timed.items()
+    }
+    fits = {
+        precision: {count: one.fit for count, one in found.items()} for precision, found in fitted.items()
+    }
     return Calibration(
         make_profile(name, on, model, timed["float32"], fits),
-        fits,
-        {precision: _medians(results) for precision, results in timed.items()},
+        fitted,
         {
             precision: {count: result.agreement for count, result in results.items()}
             for precision, results in timed.items()
@@ -136,13 +145,9 @@ def _thread_counts(asked: Sequence[int], like: DeviceProfile | None, *, cores: i
     return counts
 
 
-def _medians(results: Mapping[int, PackResult]) -> dict[int, Mapping[str, float]]:
-    return {count: result.medians_ms for count, result in results.items()}
-
-
 def fit_all(
     kernels: Mapping[str, Sequence[Kernel]], times_ms: Mapping[int, Mapping[str, float]]
-) -> dict[int, Fit]:
+) -> dict[int, Fitted]:
     """A fit for each thread count: of the times on the fewest, and of how the others follow from them.
 
     ``kernels`` are those of the networks by name, ``times_ms`` their times by thread count and name.
@@ -150,16 +155,17 @@ def fit_all(
     fewest, *more = sorted(times_ms)
     alone = times_ms[fewest]
     first = fit_latency([kernels[name] for name in alone], list(alone.values()))
-    fits: dict[int, Fit] = {fewest: first}
+    fitted = {fewest: Fitted(first, alone)}
     for threads in more:
-        names = [name for name in times_ms[threads] if name in alone]
-        fits[threads] = fit_scaling(
-            [kernels[name] for name in names],
-            [times_ms[threads][name] for name in names],
-            [alone[name] for name in names],
+        both = {name: ms for name, ms in times_ms[threads].items() if name in alone}
+        scaling = fit_scaling(
+            [kernels[name] for name in both],
+            list(both.values()),
+            [alone[name] for name in both],
             fewest=first,
         )
-    return fits
+        fitted[threads] = Fitted(scaling, both)
+    return fitted
 
 
 def _time(
@@ -192,7 +198,6 @@ def _time_once(archive: Path, target: Target, *, threads: int, seconds: float, t
         threads=threads,
         seconds=seconds,
         target=target,
-        silence_seconds=SILENCE_SECONDS,
         on_running=lambda models, passed: task.advance(
             0, note=f"threads: {threads}, {models} models, {passed:.0f} of {seconds:.0f} s"
         ),

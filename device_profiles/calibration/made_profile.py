@@ -12,7 +12,7 @@ from ..latency import FEATURES, SCALING, Fit, LatencyFit, ScalingFit
 from ..latency.fitting import CHANNEL_BLOCKS
 from ..latency.scaling import STARTS_MS
 from ..measuring import PackResult, usable_cores
-from ..profiles import SCHEMA_VERSION, DeviceProfile, Precision
+from ..profiles import SCHEMA_VERSION, DeviceProfile, LatencyModel, Precision
 
 
 def make_profile(
@@ -40,34 +40,45 @@ def make_profile(
         "cores": _figure(usable_cores(machine), "cores", seen),
         "memory_mb": _memory(machine, like, seen),
         "threads": _threads(timed, like),
-        "latency": {
-            "core_family": processor,
-            **{
-                table: figures
-                for precision, found in fits.items()
-                for table, figures in _tables(precision, found).items()
-            },
-        },
+        "latency": latency_model(processor, fits).model_dump(mode="json", exclude_none=True),
     }
     if like is not None:
         document["limits"] = like.document().get("limits", {})
     return DeviceProfile.model_validate(document)
 
 
-def _memory(machine: Mapping[str, Any], like: DeviceProfile | None, seen: str) -> dict[str, Any]:
-    if machine.get("memory_mb"):
-        return _figure(round(machine["memory_mb"]), "MB", seen)
-    if like is None:
+def latency_model(core_family: str, fits: Mapping[Precision, Mapping[int, Fit]]) -> LatencyModel:
+    """The latency model of a profile: fits by precision and thread count as figures with their errors."""
+    tables = {
+        table: figures
+        for precision, found in fits.items()
+        for table, figures in _tables(precision, found).items()
+    }
+    return LatencyModel.model_validate({"core_family": core_family, **tables})
+
+
+def check_memory(machine: Mapping[str, Any], like: DeviceProfile | None) -> None:
+    """Raise :class:`PrivynetError` when neither the target nor ``like`` says how much memory there is."""
+    if not machine.get("memory_mb") and like is None:
         raise PrivynetError(
             "the target does not say how much memory it has", hint="name a profile with --like"
         )
-    return like.document()["memory_mb"]
+
+
+def _memory(machine: Mapping[str, Any], like: DeviceProfile | None, seen: str) -> dict[str, Any]:
+    if machine.get("memory_mb"):
+        return _figure(round(machine["memory_mb"]), "MB", seen)
+    check_memory(machine, like)
+    assert like is not None
+    memory: dict[str, Any] = like.document()["memory_mb"]
+    return memory
 
 
 def _threads(timed: Mapping[int, PackResult], like: DeviceProfile | None) -> dict[str, Any]:
     """Those of ``like`` where they were timed, else those on which the models that all came to take least."""
     if like is not None and like.threads in timed:
-        return like.document()["threads"]
+        threads: dict[str, Any] = like.document()["threads"]
+        return threads
     both = set.intersection(*(set(result.medians_ms) for result in timed.values()))
     fastest = min(timed, key=lambda count: sum(timed[count].medians_ms[name] for name in both))
     return _figure(fastest, "threads", "the fastest of those that were timed")
@@ -103,7 +114,7 @@ def _tables(precision: Precision, fits: Mapping[int, Fit]) -> dict[str, dict[str
 
 def _table(fit: Fit, units: Mapping[str, str]) -> dict[str, Any]:
     source = f"privynet calibrate: non-negative fit to {len(fit.ratios)} micro-models"
-    left_out = f"{source}, each left out in one of ten folds"
+    left_out = f"{source}, each left out in one of ten folds and of the choices made there"
     error = error_figures(fit)
     low, high = fit.interval
     return {
@@ -111,8 +122,8 @@ def _table(fit: Fit, units: Mapping[str, str]) -> dict[str, Any]:
         **{f"{key}_error": _figure(error[key], "1", left_out) for key in ("median", "p90", "max")},
         "model_factor": {
             **_figure(1.0, "1", f"{left_out}; measured over predicted, 5 % to 95 % quantile"),
-            "low": min(1.0, _rounded(low)),
-            "high": max(1.0, _rounded(high)),
+            "low": _rounded(low),
+            "high": _rounded(high),
         },
     }
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from ...encoders.buffers import HeldTensor, Role, Step, peak_bytes
-from .operations import VIEWS, gated_by_sigmoid
+from .operations import VIEWS, bias_additions, gated_by_sigmoid
 
 if TYPE_CHECKING:
     import onnx
@@ -34,8 +34,7 @@ def _steps(graph: onnx.GraphProto, tensors: Mapping[str, HeldTensor]) -> list[St
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    gated = gated_by_sigmoid(graph)
-    makers = {name: node.op_type for node in graph.node for name in node.output}
+    gated, biased = gated_by_sigmoid(graph), bias_additions(graph)
     weights = {weight.name for weight in graph.initializer}
     steps = []
     for node in graph.node:
@@ -48,7 +47,7 @@ def _steps(graph: onnx.GraphProto, tensors: Mapping[str, HeldTensor]) -> list[St
             Step(
                 tuple(node.input),
                 made,
-                _role(node, after, makers, weights),
+                _role(node, after, biased, weights),
                 scratch_bytes=made[0].bytes if node.op_type in _WITH_A_FACTOR else 0,
             )
         )
@@ -56,7 +55,7 @@ def _steps(graph: onnx.GraphProto, tensors: Mapping[str, HeldTensor]) -> list[St
 
 
 def _role(
-    node: onnx.NodeProto, readers: list[onnx.NodeProto], makers: Mapping[str, str], weights: set[str]
+    node: onnx.NodeProto, readers: list[onnx.NodeProto], biased: Collection[str], weights: set[str]
 ) -> Role:
     kind = node.op_type
     if kind == "Conv":
@@ -67,8 +66,7 @@ def _role(
     if kind in VIEWS or (kind == "Pad" and all(reader.op_type == "Conv" for reader in readers)):
         return Role.VIEW
     # A bias is added by the matrix product before it.
-    is_bias = kind == "Add" and node.input[1] in weights and makers.get(node.input[0]) == "MatMul"
-    if kind in _IN_PLACE or is_bias:
+    if kind in _IN_PLACE or node.output[0] in biased:
         return Role.IN_PLACE
     if kind == "Add" and len(set(node.input) - weights) == 2:
         return Role.ADDITION

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -42,12 +41,11 @@ def operations_of(graph: onnx.GraphProto, shapes: Shapes) -> list[Operation]:
     times its own sigmoid is one operation, and a matrix product one with the bias that is added to it.
     """
     constant = {weight.name for weight in graph.initializer} | {""}
-    gated = gated_by_sigmoid(graph)
-    reads = Counter(name for node in graph.node for name in node.input)
-    products: dict[str, int] = {}
+    gated, products = gated_by_sigmoid(graph), bias_additions(graph)
+    places: dict[str, int] = {}
     found: list[Operation] = []
     for node in graph.node:
-        data = tuple(name for name in node.input if name not in constant)
+        data = tuple(name for name in dict.fromkeys(node.input) if name not in constant)
         if not data:
             constant.update(node.output)
             continue
@@ -56,13 +54,12 @@ def operations_of(graph: onnx.GraphProto, shapes: Shapes) -> list[Operation]:
         weights = sum(math.prod(shapes[name]) for name in node.input if name and name in constant)
         if node.op_type == "Mul" and any(name in gated for name in data):
             data = (next(name for name in data if name not in gated),)
-        if node.op_type == "Add" and len(data) == 1 and data[0] in products and reads[data[0]] == 1:
-            place = products[data[0]]
+        if node.output[0] in products:
+            place = places[products[node.output[0]]]
             product = found[place]
             found[place] = replace(product, outputs=(node.output[0],), weights=product.weights + weights)
             continue
-        if node.op_type == "MatMul":
-            products[node.output[0]] = len(found)
+        places[node.output[0]] = len(found)
         found.append(_operation(node, data, weights, shapes))
     return found
 
@@ -97,7 +94,7 @@ def _work(node: onnx.NodeProto, data: Sequence[str], shapes: Shapes) -> Work:
         return Work.MEAN
     if node.op_type == "Pad" and len(made) == 4 and tuple(made[:2]) == tuple(shapes[data[0]][:2]):
         return Work.VIEW
-    alike = len(data) > 1 and len({tuple(shapes[name]) for name in data}) == 1
+    alike = len(set(data)) > 1 and len({tuple(shapes[name]) for name in data}) == 1
     if node.op_type in ("Add", "Sum"):
         return Work.ADDITION if alike else Work.ELEMENTWISE
     return _WORK.get(node.op_type, Work.ELEMENTWISE)
@@ -126,10 +123,7 @@ def _convolution(node: onnx.NodeProto, shapes: Shapes) -> Convolution:
 
 def gated_by_sigmoid(graph: onnx.GraphProto) -> set[str]:
     """Sigmoids whose one reader multiplies them with what they were computed from."""
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = _readers(graph)
     found = set()
     for node in graph.node:
         users = readers.get(node.output[0], [])
@@ -137,3 +131,24 @@ def gated_by_sigmoid(graph: onnx.GraphProto) -> set[str]:
         if node.op_type == "Sigmoid" and multiplied and node.input[0] in users[0].input:
             found.add(node.output[0])
     return found
+
+
+def bias_additions(graph: onnx.GraphProto) -> dict[str, str]:
+    """For each sum of a matrix product that nobody else reads and a weight of one axis: that product."""
+    biases = {weight.name for weight in graph.initializer if len(weight.dims) == 1}
+    readers = _readers(graph)
+    found = {}
+    for node in graph.node:
+        users = readers.get(node.output[0], [])
+        added = node.op_type == "MatMul" and len(users) == 1 and users[0].op_type == "Add"
+        if added and not biases.isdisjoint(users[0].input):
+            found[users[0].output[0]] = node.output[0]
+    return found
+
+
+def _readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers

@@ -111,9 +111,9 @@ def _add_convolution(found: dict[str, float], kernel: Kernel, block: int) -> Non
     found["weights"] += weights / 1e6
     moved = kernel.input_elements * inputs / shape.input_channels + outputs * pixels
     found["depthwise_activations" if depthwise else "activations"] += moved / 1e6
-    padded = outputs / shape.output_channels
-    found["bounded"] += padded * kernel.bounded_elements / 1e6
-    found["activated"] += padded * kernel.activated_elements / 1e6
+    padding = outputs / shape.output_channels
+    found["bounded"] += padding * kernel.bounded_elements / 1e6
+    found["activated"] += padding * kernel.activated_elements / 1e6
     found["per_kernel_overhead"] += 1
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,14 +46,9 @@ class Fit:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 5 % and 95 % quantiles of the ratios."""
+        """The 5 % and 95 % quantiles of the ratios, the prediction itself between them."""
         low, high = np.quantile(self.ratios, _INTERVAL)
-        return float(low), float(high)
-
-    @property
-    def quality(self) -> float:
-        """What decides between fits, the less the better: three of four errors are no larger."""
-        return float(np.quantile(self.errors, 0.75))
+        return min(1.0, float(low)), max(1.0, float(high))
 
 
 @dataclass(frozen=True)
@@ -63,11 +58,14 @@ class LatencyFit(Fit):
     channel_block: int
 
 
+Candidate = TypeVar("Candidate", bound=Fit)
+
+
 def fit_latency(networks: Sequence[Sequence[Kernel]], times_ms: Sequence[float]) -> LatencyFit:
     """Non-negative coefficients that predict the times of networks with these kernels.
 
     Least squares of the relative error, large errors counting less. The block is the one of
-    :data:`CHANNEL_BLOCKS` that predicts networks left out best, in the same ten folds.
+    :data:`CHANNEL_BLOCKS` that predicts networks left out best.
     """
     times = np.asarray(times_ms, dtype=np.float64)
     fits = []
@@ -76,7 +74,24 @@ def fit_latency(networks: Sequence[Sequence[Kernel]], times_ms: Sequence[float])
         predicted = functools.partial(_predicted, work, times)
         coefficients = coefficients_of(FEATURES, solve(work, times))
         fits.append(LatencyFit(coefficients, times / left_out(len(times), predicted), block))
-    return min(fits, key=lambda fit: fit.quality)
+    return best_of(fits)
+
+
+def best_of(fits: Sequence[Candidate]) -> Candidate:
+    """The fit that predicts networks left out best: three of four of its errors are below the others'.
+
+    Its ratios are of networks that had no part in the choice either: those of a fold are of the fit that is
+    best in the other folds.
+    """
+    fold = np.arange(len(fits[0].ratios)) % FOLDS
+
+    def best(counted: NDArray[np.bool_]) -> Candidate:
+        return min(fits, key=lambda fit: float(np.quantile(fit.errors[counted], 0.75)))
+
+    ratios = np.empty(len(fold))
+    for out in (fold == number for number in range(FOLDS)):
+        ratios[out] = best(~out).ratios[out]
+    return replace(best(np.ones(len(fold), dtype=bool)), ratios=ratios)
 
 
 def solve(work: Array, times: Array) -> Array:

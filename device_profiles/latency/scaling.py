@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .features import FEATURES, NETWORK_WIDE, features_of
-from .fitting import Array, Fit, LatencyFit, coefficients_of, left_out, solve
+from .fitting import Array, Fit, LatencyFit, best_of, coefficients_of, left_out, solve
 
 if TYPE_CHECKING:
     from ...encoders import Kernel
@@ -38,7 +38,7 @@ weights that exceed a cache. docs/devices.md says what each is."""
 STARTS_MS = (0.003, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.4)
 
 _NAMES = tuple(FEATURES)
-_COUNTED = [_NAMES.index(name) for name in SCALING if name in FEATURES and name != "per_run_overhead"]
+_COUNTED = [name for name in SCALING if name in FEATURES]
 _OF_KERNELS = np.array([name not in (*NETWORK_WIDE, "per_run_overhead") for name in _NAMES], dtype=np.float64)
 _OF_NETWORKS = np.array([name in NETWORK_WIDE for name in _NAMES], dtype=np.float64)
 
@@ -59,8 +59,7 @@ def scaled_times(
     :data:`privynet.device_profiles.latency.FEATURES`.
     """
     alone = np.array([coefficients.get(name, 0.0) for name in FEATURES])
-    terms = _Network(tuple(kernels), channel_block).terms(alone, start_ms)
-    return dict(zip(SCALING, terms.tolist(), strict=True))
+    return _Network(tuple(kernels), channel_block).terms(alone, start_ms)
 
 
 def fit_scaling(
@@ -74,7 +73,7 @@ def fit_scaling(
 
     ``fewest_ms`` are the same networks' times on the fewest threads, ``fewest`` is the fit to them. A network
     that is left out is left out of both fits. The start is the one of :data:`STARTS_MS` that predicts
-    networks left out best, in the same ten folds.
+    networks left out best.
     """
     times, alone_ms = np.asarray(times_ms, dtype=np.float64), np.asarray(fewest_ms, dtype=np.float64)
     counted = [_Network(tuple(kernels), fewest.channel_block) for kernels in networks]
@@ -82,7 +81,7 @@ def fit_scaling(
     alone_without: dict[bytes, Array] = {}
 
     def terms(alone: Array, start: float) -> Array:
-        return np.array([one.terms(alone, start) for one in counted])
+        return np.array([[one.terms(alone, start)[name] for name in SCALING] for one in counted])
 
     def predicted(out: NDArray[np.bool_], start: float) -> Array:
         fold = out.tobytes()
@@ -100,7 +99,7 @@ def fit_scaling(
         )
         for start in STARTS_MS
     ]
-    return min(fits, key=lambda fit: fit.quality)
+    return best_of(fits)
 
 
 class _Network:
@@ -112,16 +111,16 @@ class _Network:
         self._convolutions = np.array([kernel.convolution is not None for kernel in kernels], dtype=bool)
         self.whole = np.array(list(features_of(kernels, channel_block=channel_block).values()))
 
-    def terms(self, alone: Array, start_ms: float) -> Array:
-        """Those of :data:`SCALING`, in its order; ``alone`` has the coefficients of :data:`FEATURES`."""
+    def terms(self, alone: Array, start_ms: float) -> dict[str, float]:
+        """Those of :data:`SCALING`; ``alone`` has the coefficients of :data:`FEATURES`."""
         ms = self._kernels @ (alone * _OF_KERNELS)
         starts, rests = np.minimum(ms, start_ms), np.maximum(ms - start_ms, 0.0)
         of = self._convolutions
-        return np.array(
-            [
-                1.0,
-                *self.whole[_COUNTED],
-                *(starts[of].sum(), rests[of].sum(), starts[~of].sum(), rests[~of].sum()),
-                self.whole @ (alone * _OF_NETWORKS),
-            ]
-        )
+        return {
+            **{name: float(self.whole[_NAMES.index(name)]) for name in _COUNTED},
+            "convolutions_start": float(starts[of].sum()),
+            "convolutions_rest": float(rests[of].sum()),
+            "others_start": float(starts[~of].sum()),
+            "others_rest": float(rests[~of].sum()),
+            "memory": float(self.whole @ (alone * _OF_NETWORKS)),
+        }

@@ -4,10 +4,9 @@ from .affinity import parse_cpus
 from .comparison import Ratio, compare
 from .machine import read_machine, usable_cores
 from .measurement import bench
-from .sessions import SILENCE_SECONDS, PackResult, Protocol, SessionResult, run_pack, run_session
+from .sessions import PackResult, Protocol, SessionResult, run_pack, run_session
 
 __all__ = [
-    "SILENCE_SECONDS",
     "PackResult",
     "Protocol",
     "Ratio",

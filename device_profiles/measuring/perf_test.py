@@ -15,7 +15,7 @@ from typing import Any
 from ...artifacts import file_digest
 from ...errors import InputError, PrivynetError
 from ..targets import Target
-from .sessions import EXIT_SECONDS, RETRY, Protocol, SessionResult, death
+from .sessions import EXIT_SECONDS, RETRY, Protocol, SessionResult, death, garbage
 
 # Beyond the time it is told to run: loading on a slow phone.
 _PATIENCE_SECONDS = 120.0
@@ -97,9 +97,7 @@ def _run(target: Target, command: list[str], seconds: int) -> dict[str, float]:
             )
             raise PrivynetError(message, hint=RETRY) from None
         except ValueError:
-            raise PrivynetError(
-                f"the measuring process printed what is not its protocol: {text[:80]!r}", hint=RETRY
-            ) from None
+            raise garbage(text[:80]) from None
         ending = running.ending(EXIT_SECONDS)
     if ending.code != 0:
         said = ending.said or other

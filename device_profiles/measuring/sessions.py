@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ SILENCE_SECONDS = 120.0
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-"""Of loading and the first run, some tell whole milliseconds."""
+"""May be 0: a clock of whole milliseconds tells loading and the first run so."""
 
 
 class OtherModel(BaseModel):
@@ -77,10 +78,10 @@ class PackResult(BaseModel):
         return {name: min(rounds) for name, rounds in self.rounds_ms.items()}
 
     @property
-    def agreement(self) -> float:
-        """The share of models, timed more than once, whose rounds are within 10 %; 1 where there are none."""
+    def agreement(self) -> float | None:
+        """The share of the models timed twice whose rounds are within 10 %; ``None`` where there are none."""
         ratios = [max(rounds) / min(rounds) for rounds in self.rounds_ms.values() if len(rounds) > 1]
-        return sum(ratio <= 1.1 for ratio in ratios) / len(ratios) if ratios else 1.0
+        return sum(ratio <= 1.1 for ratio in ratios) / len(ratios) if ratios else None
 
 
 class ModelRefused(InputError):
@@ -195,7 +196,7 @@ class _Running(BaseModel):
 def _understand(line: bytes, reported: type[Result]) -> Result | _Running | None:
     """The result, or how far it is, or nothing that need be known. Raises what the agent complains of."""
     try:
-        event = json.loads(line, parse_constant=_no_number)
+        event = json.loads(line, parse_constant=_no_number, parse_float=_finite)
         kind = event.pop("event")
         if kind == "result":
             return reported.model_validate(event)
@@ -206,7 +207,7 @@ def _understand(line: bytes, reported: type[Result]) -> Result | _Running | None
         if kind != "error":
             raise ValueError(kind)
         fault, message, runtime = str(event["fault"]), str(event["message"]), str(event.get("onnxruntime"))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise garbage(line[:80].decode("utf-8", "replace").strip()) from error
     if fault == "usage":
         raise InputError(message, hint="ask for what there is")
@@ -217,6 +218,11 @@ def _understand(line: bytes, reported: type[Result]) -> Result | _Running | None
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
 
 
 def garbage(text: str) -> PrivynetError:

@@ -2,19 +2,19 @@
 
 from .aliases import Alias, aliases
 from .json_schema import profile_schema
-from .latency_model import Precision
+from .latency_model import LatencyModel, Precision
 from .own import OwnProfile, own_folder
 from .reading import CATALOGUE, catalogue, check_name, list_profiles, load_profile
-from .schema import NAME_PATTERN, SCHEMA_VERSION, DeviceProfile
+from .schema import SCHEMA_VERSION, DeviceProfile
 from .validation import validate_profile
 from .writing import profile_text, write_profile
 
 __all__ = [
     "CATALOGUE",
-    "NAME_PATTERN",
     "SCHEMA_VERSION",
     "Alias",
     "DeviceProfile",
+    "LatencyModel",
     "OwnProfile",
     "Precision",
     "aliases",

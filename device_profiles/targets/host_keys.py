@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,27 +12,30 @@ from ...errors import InputError
 if TYPE_CHECKING:
     import asyncssh
 
-USERS = "~/.ssh/known_hosts"
-EVERYBODYS = "/etc/ssh/ssh_known_hosts"
+USER_FILE = "~/.ssh/known_hosts"
+GLOBAL_FILE = "/etc/ssh/ssh_known_hosts"
 _DEFAULT_PORT = 22
+_TOKEN = re.compile("%.?")
 
 
 class HostKeys:
     """The known hosts of some files, and the verdict on a host that is none of them.
 
-    ``users``: the user's, in the first of which new ones are kept; ``everybodys``: the system's. Raises
-    :class:`InputError` for one that cannot be read.
+    ``user_files``: as ssh's configuration names them for ``host``; in the first of them new ones are kept.
+    ``global_files``: the system's. Raises :class:`InputError` for one that cannot be found or read.
     """
 
-    def __init__(self, users: Sequence[str], everybodys: Sequence[str], *, accept_new: bool) -> None:
+    def __init__(
+        self, user_files: Sequence[str], global_files: Sequence[str], *, host: str, accept_new: bool
+    ) -> None:
         import asyncssh
 
-        self._files = [Path(file).expanduser() for file in users]
+        self._files = [_path(file, host) for file in user_files]
         self._accept_new = accept_new
         self._accepted: tuple[str, asyncssh.SSHKey] | None = None
         self.refusal: InputError | None = None
         texts = []
-        for file in (*self._files, *map(Path, everybodys)):
+        for file in (*self._files, *map(Path, global_files)):
             try:
                 texts.append(file.read_text(encoding="utf-8"))
             except FileNotFoundError:
@@ -41,7 +45,9 @@ class HostKeys:
         try:
             self.known = asyncssh.import_known_hosts("\n".join(texts))
         except ValueError as error:
-            raise InputError(f"the known hosts cannot be read: {error}", hint=f"repair {USERS}") from error
+            raise InputError(
+                f"the known hosts cannot be read: {error}", hint=f"repair {USER_FILE}"
+            ) from error
 
     def judge(self, host: str, address: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Whether to go on with a host that does not have one of the known keys."""
@@ -85,3 +91,17 @@ class HostKeys:
             raise InputError(
                 f"the key of {name} cannot be added to {file}: {error.strerror}", hint="make it writable"
             ) from error
+
+
+def _path(name: str, host: str) -> Path:
+    """A file that UserKnownHostsFile names, with those of ssh_config(5)'s tokens that say where it lies."""
+    tokens = {"%%": "%", "%h": host, "%d": str(Path.home())}
+    unknown = [token for token in _TOKEN.findall(name) if token not in tokens]
+    try:
+        if unknown:
+            raise RuntimeError(f"{unknown[0]} is not understood here")
+        return Path(_TOKEN.sub(lambda found: tokens[found[0]], name)).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"UserKnownHostsFile {name} cannot be found: {error}", hint="use a path, with ~, %d or %h in it"
+        ) from error

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 
 from ...errors import InputError
+from .address import read_host
 from .local import LocalTarget
 from .target import Target
 
 ALLOWED = "allowed: local, ssh://USER@HOST[:PORT], adb://SERIAL"
 # None of them may look like an option to a program that it is handed to.
 _USER = re.compile(r"[\w.+][\w.+-]*", re.ASCII)
-_HOST = re.compile(r"(?P<host>\w[\w.-]*|\[[\w:.%]+\])(?::(?P<port>\d+))?/?", re.ASCII)
 _ADB = re.compile(r"(?P<serial>\w[\w.:-]*)/?", re.ASCII)
-_MOST_PORTS = 65535
 
 
 def open_target(on: str, *, python: str | None = None, accept_new_host_key: bool = False) -> Target:
@@ -46,14 +45,3 @@ def open_target(on: str, *, python: str | None = None, accept_new_host_key: bool
 
         return AdbTarget(on.rstrip("/"), serial=found["serial"], python=python)
     raise InputError(f"cannot measure on {on!r}", hint=ALLOWED)
-
-
-def read_host(text: str) -> tuple[str, int | None] | None:
-    """Host and port of ``HOST[:PORT]``, an IPv6 address being in brackets; ``None`` for anything else."""
-    found = _HOST.fullmatch(text)
-    if found is None:
-        return None
-    port = int(found["port"]) if found["port"] else None
-    if port is not None and not 0 < port <= _MOST_PORTS:
-        return None
-    return found["host"].strip("[]"), port

@@ -31,8 +31,7 @@ def find_python(target: ShellTarget, wanted: str | None) -> Sequence[str]:
     """
     names: Sequence[str] = NAMES
     if wanted:
-        home = target.call('echo "$HOME"').decode() if wanted.startswith("~/") else "~"
-        names = [wanted.replace("~", home.strip(), 1)]
+        names = [_absolute(target, wanted)]
     script = "; ".join(
         f'command -v "${number}" >/dev/null 2>&1 && {{ echo "trying ${number}"; '
         f'"${number}" -c "$0" 2>&1; echo "exit $?"; }}'
@@ -49,6 +48,17 @@ def find_python(target: ShellTarget, wanted: str | None) -> Sequence[str]:
             return [name]
     message, hint = next(reason for reason in reasons if reason is not None)
     raise _unusable(wanted, message, hint)
+
+
+def _absolute(target: ShellTarget, wanted: str) -> str:
+    """A Python named by a path, as seen from where the agent runs, which is a folder of its own."""
+    if wanted.startswith("~/"):
+        home = target.call('echo "$HOME"').decode().strip()
+        return wanted.replace("~", home, 1)
+    if "/" in wanted and not wanted.startswith("/"):
+        folder = target.call("pwd").decode().strip()
+        return f"{folder.rstrip('/')}/{wanted}"
+    return wanted
 
 
 def _read(text: str) -> list[tuple[str, list[str]]]:

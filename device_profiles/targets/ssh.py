@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import InputError, PrivynetError
-from .host_keys import EVERYBODYS, USERS, HostKeys
-from .opening import read_host
+from .address import read_host
+from .host_keys import GLOBAL_FILE, USER_FILE, HostKeys
 from .process import LAST_BYTES, last_line
 from .shell_target import ShellTarget, Stream, shell_line
 from .target import ConnectionCut, Ending
@@ -70,8 +70,9 @@ class SshTarget(ShellTarget):
             for jump in options.tunnel.split(","):
                 tunnel = await self._open(library, {**_jump(jump), **_given(tunnel=tunnel)}, jumps + 1)
         keys = HostKeys(
-            options.config.get("UserKnownHostsFile", [USERS]),
-            options.config.get("GlobalKnownHostsFile", [EVERYBODYS]),
+            options.config.get("UserKnownHostsFile", [USER_FILE]),
+            options.config.get("GlobalKnownHostsFile", [GLOBAL_FILE]),
+            host=options.host or where["host"],
             accept_new=self._accept_new,
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from privynet.encoders import Encoder, Payload, Splitter, load_backbone, make_encoder, parse_backbone
+from privynet.exporters import export
 
 from . import onnxruntime_headers
 
@@ -25,6 +26,23 @@ def noisy_encoder(plain_encoder: Encoder) -> Encoder:
     noisy = plain_encoder.sending(noise_std=0.4)
     features = noisy.encode(images, generator=np.random.default_rng(7))
     return noisy.sending(payload=Payload.fit(features, 4))
+
+
+@pytest.fixture(scope="session")
+def small_spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The spec of an encoder of the bundled backbone."""
+    path = tmp_path_factory.mktemp("small-spec") / "encoder.json"
+    splitter = Splitter(load_backbone(parse_backbone("bundled")), 32)
+    make_encoder(splitter, cut="blocks.2.2", channels=range(0, 24, 3)).spec.write(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(small_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its artifact, a folder that tests only read."""
+    out = tmp_path_factory.mktemp("small") / "artifact"
+    export(small_spec, out=out)
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from privynet.artifacts import Artifact, OrtEncoder, file_digest, manifest_digest
+from privynet.artifacts import Artifact, OrtEncoder
 from privynet.encoders import (
     Encoder,
     EncoderSpec,
@@ -26,6 +25,8 @@ from privynet.encoders import (
 )
 from privynet.errors import InputError
 from privynet.exporters import export, verify
+
+from .hostile import reseal
 
 KINDS = {"noise": (32, 0.4), "8 bits": (8, 0.0), "4 bits and noise": (4, 0.4), "2 bits": (2, 0.0)}
 
@@ -133,16 +134,6 @@ def test_the_same_spec_gives_the_same_bytes(made: Made, tmp_path: Path) -> None:
 
 def forged(made: Made, folder: Path) -> Path:
     return Path(shutil.copytree(made.artifact, folder / "forged"))
-
-
-def reseal(folder: Path, **changes: Any) -> None:
-    """Digests made anew: what a consistent forger would do."""
-    manifest = json.loads((folder / "manifest.json").read_text()) | changes
-    for name in manifest["files"]:
-        size = (folder / name).stat().st_size
-        manifest["files"][name] = {"sha256": file_digest(folder / name), "bytes": size}
-    manifest["digest"] = manifest_digest(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
 
 
 def codes(folder: Path, **options: Any) -> set[str]:

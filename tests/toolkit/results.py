@@ -263,6 +263,7 @@ def result(*, feasible: bool = True) -> dict[str, Any]:
 
 def bench() -> dict[str, Any]:
     return {
+        "on": "local",
         "latency_ms": {"min": 1.1, "median": 1.2, "p90": 1.4, "iqr": 0.1, "n": 900},
         "load_ms": 20.0,
         "first_ms": 2.0,

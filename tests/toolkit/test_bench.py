@@ -84,6 +84,13 @@ def test_the_prediction_and_the_limit_say_for_how_many_threads_they_are() -> Non
     assert "; limit 50 ms with 4 threads\n" in text and "no figures" not in text
 
 
+@pytest.mark.parametrize(("on", "named"), (("local", "this machine"), ("ssh://pi@board", "ssh://pi@board")))
+def test_a_machine_whose_processor_has_no_name_is_the_target(on: str, named: str) -> None:
+    document = results.bench()
+    document |= {"on": on, "machine": {**document["machine"], "processor": None}}
+    assert f"measured on {named}, threads: 2" in shown(tables(document))
+
+
 def test_a_comparison_shows_both_and_the_verdict() -> None:
     text = shown(comparison_tables(comparison()))
     assert "in processor time" in text

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rich.table
 
 from privynet.device_profiles import DeviceProfile, load_profile, validate_profile
 from privynet.device_profiles.calibration import calibrate
-from privynet.device_profiles.profiles import Precision
+from privynet.device_profiles.profiles import Precision, profile_text
 from privynet.encoders import Splitter, load_backbone, parse_backbone
 from privynet.errors import InputError, PrivynetError
+from privynet.toolkit.verbs.calibrate import tables
 
 from .conftest import run_process
 
@@ -76,6 +78,7 @@ def test_its_error_is_that_of_models_left_out(calibrated: Calibrated) -> None:
     times = calibrated.document["profile"]["latency"]["float32"]["1"]
     assert error["n"] >= 60
     assert 0 < error["median"] < error["p90"] < error["max"]
+    assert 0 < error["rounds_agree"] <= 1
     assert times["median_error"]["value"] == pytest.approx(error["median"], rel=1e-3)
     assert times["model_factor"]["low"] <= 1 <= times["model_factor"]["high"]
     assert {figure["kind"] for figure in times.values()} == {"measured"}
@@ -91,6 +94,36 @@ def test_the_plot_has_every_network_that_was_timed(calibrated: Calibrated) -> No
         assert int(n) == error["n"]
         assert float(median) == pytest.approx(100 * error["median"], abs=0.051)
         assert int(within) == pytest.approx(100 * error["within_10_percent"], abs=0.51)
+
+
+@pytest.mark.parametrize(
+    ("agree", "shown", "noted"), ((0.95, "95%", False), (0.5, "50%", True), (None, "-", False))
+)
+def test_a_target_that_was_busy_is_told(
+    calibrated: Calibrated, agree: float | None, shown: str, noted: bool
+) -> None:
+    document = calibrated.document
+    error = {**document["error"]["float32"]["1"], "rounds_agree": agree}
+    lines = list(tables({**document, "error": {"float32": {"1": error}}}))
+    (drawn,) = (line for line in lines if isinstance(line, rich.table.Table))
+    assert [str(cell) for cell in drawn.columns[-1].cells] == [shown]
+    notes = [line for line in lines if isinstance(line, str) and "the target was busy" in line]
+    assert len(notes) == noted
+
+
+def test_more_threads_than_the_target_has_need_to_be_chosen(tmp_path: Path) -> None:
+    text = profile_text(load_profile("raspberry-pi-5"))
+    wide = tmp_path / "wide.toml"
+    wider = {
+        "cores = { value = 4,": "cores = { value = 999,",
+        "threads = { value = 4,": "threads = { value = 999,",
+    }
+    for narrow, written in {**wider, "float32.4]": "float32.999]"}.items():
+        assert narrow in text
+        text = text.replace(narrow, written)
+    wide.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"999 threads on \d+ cores; give --threads, at most \d+"):
+        calibrate(name="wide", like=str(wide), seconds=16)
 
 
 def test_more_threads_than_cores_are_refused() -> None:

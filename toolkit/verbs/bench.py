@@ -163,9 +163,9 @@ def _threads(count: int) -> str:
 def _where(result: Mapping[str, Any]) -> str:
     machine = result["machine"]
     batch = next((flag["message"] for flag in result["flags"] if flag["code"] == "batch"), None)
+    where = "this machine" if result["on"] == "local" else result["on"]
     return (
-        f"{machine['processor'] or 'this machine'}, threads: {machine['threads']}, "
-        f"{'a batch' if batch else 'batch 1'}"
+        f"{machine['processor'] or where}, threads: {machine['threads']}, {'a batch' if batch else 'batch 1'}"
     )
 
 

@@ -16,6 +16,9 @@ from ..result_file import check_page, check_profile_file
 if TYPE_CHECKING:
     import rich.table
 
+_CALM = 0.6
+"""Where fewer of the micro-models take the same in both rounds, the target was busy."""
+
 
 def calibrate(
     name: Annotated[str, typer.Option(metavar="NAME", help="What the profile shall be called.")],
@@ -54,7 +57,8 @@ def calibrate(
     accept_new_host_key: AcceptNewHostKey = False,
     python: TargetPython = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace --out and --report if privynet wrote them.")
+        bool,
+        typer.Option("--force", help="Replace a device profile at --out, a page of privynet's at --report."),
     ] = False,
     as_json: Json = False,
     seed: Annotated[
@@ -78,10 +82,9 @@ def calibrate(
             raise InputError(f"--out and --report are both {out}", hint="choose another --report")
     with screen.working() as progress:
         from ...device_profiles.calibration import calibrate
-        from ...device_profiles.profiles import check_name, write_profile
+        from ...device_profiles.profiles import write_profile
         from ..latency_page import write_calibration_page
 
-        check_name(name)
         given: dict[str, Any] = {"seconds": seconds} if seconds is not None else {}
         found = calibrate(
             name=name,
@@ -112,14 +115,30 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
             f"{error['max']:.1%}",
             f"{error['within_10_percent']:.0%}",
             f"{error['n']}",
+            "-" if error["rounds_agree"] is None else f"{error['rounds_agree']:.0%}",
         )
         for precision, errors in result["error"].items()
         for threads, error in errors.items()
     ]
     yield "predicted against measured, models that the fit had not seen:"
     yield table(
-        ["precision", ">threads", ">median error", ">90 %", ">largest", ">within 10 %", ">models"], rows
+        [
+            "precision",
+            ">threads",
+            ">median error",
+            ">90 %",
+            ">largest",
+            ">within 10 %",
+            ">models",
+            ">same twice",
+        ],
+        rows,
     )
+    yield "same twice: models that took the same in both rounds, within 10 %"
+    agreements = [error["rounds_agree"] for errors in result["error"].values() for error in errors.values()]
+    least = min((one for one in agreements if one is not None), default=1.0)
+    if least < _CALM:
+        yield f"note: only {least:.0%} took the same twice: the target was busy; calibrate again at rest"
     if not result["profile"].get("limits"):
         yield "note: the profile has no limits; write them into the file, or name a profile with --like"
     if "report" in result:

@@ -38,7 +38,10 @@ class SelfTest(StrEnum):
 
 def export(
     subject: Annotated[Path, typer.Argument(metavar="RUN|SPEC", help="A search's --out or an encoder.json.")],
-    out: Annotated[Path, typer.Option(metavar="ARTIFACT", help="The new artifact folder.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="ARTIFACT", help="The new artifact: a folder, or one file if it ends in .zip."),
+    ],
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", metavar="F", help="Also as ort, executorch, litert or coreml; repeatable."),
@@ -62,6 +65,10 @@ def export(
     adapted_weights: AdaptedWeights = None,
     projection_weights: ProjectionWeights = None,
     allow_code: AllowCode = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign it with this Ed25519 private key (PEM or OpenSSH)."),
+    ] = None,
     force: Force = False,
     as_json: Json = False,
     seed: Seed = 0,
@@ -69,8 +76,8 @@ def export(
 ) -> None:
     """Write the artifact that ships.
 
-    A folder: the encoder as ONNX, its spec, a manifest with digests, a self-test, a page for the developer of
-    the app.
+    A folder or a zip: the encoder as ONNX, its spec, a manifest with digests, a self-test, a page for the
+    developer of the app. The password of an encrypted KEY is taken from $PRIVYNET_KEY_PASSWORD.
     """
     screen = Screen(as_json=as_json, seed=seed)
     with screen.working() as progress:
@@ -88,6 +95,7 @@ def export(
             adapted_weights=adapted_weights,
             projection_weights=projection_weights,
             allowed_code=allow_code or (),
+            sign=sign,
             force=force,
             seed=seed,
             progress=progress,
@@ -102,7 +110,20 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
     yield table(["file", ">bytes", "SHA-256"], rows)
     yield from _parity_lines(result["parity"])
     yield from runtimes_table(result["runtimes"])
+    if result["signature"] is not None:
+        yield _signature_line(**result["signature"])
     yield from findings_table(result["findings"])
+
+
+def _signature_line(state: str, key: str | None) -> str:
+    lines = {
+        "unsigned": "unsigned: integrity, not origin",
+        "not_checked": f"signed with {key}, which nobody was asked about: integrity, not origin (--key FILE)",
+        "valid": f"signed with {key}",
+        "other_key": f"signed with {key}, another key than the one given",
+        "wrong": "the signature is wrong",
+    }
+    return lines[state]
 
 
 def runtimes_table(runtimes: Mapping[str, Mapping[str, Any]]) -> Iterator[rich.table.Table]:

@@ -62,7 +62,8 @@ def made(
     like: DeviceProfile | None = None,
     on: str = "local",
 ) -> DeviceProfile:
-    fits = fit_all(kernels, {threads: result.medians_ms for threads, result in results.items()})
+    fitted = fit_all(kernels, {threads: result.medians_ms for threads, result in results.items()})
+    fits = {threads: one.fit for threads, one in fitted.items()}
     return make_profile("mine", on, like, results, {"float32": fits})
 
 

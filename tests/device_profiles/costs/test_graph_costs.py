@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,16 @@ def test_the_file_costs_what_the_traced_network_does(tmp_path: Path, backbone: s
     assert unweighted(counted) == unweighted(encoder.costs)
 
 
+def test_attention_counts_as_much_in_the_file(tmp_path: Path) -> None:
+    """Its kernels are cut otherwise by the exporter; what they multiply is the same."""
+    splitter = Splitter(load_backbone(parse_backbone("timm:edgenext_xx_small", weights="random")), 64)
+    cut = splitter.cuts[12]
+    encoder = make_encoder(splitter, cut=cut.name, channels=range(cut.channels // 2))
+    write_onnx(encoder, tmp_path / "encoder.onnx")
+    assert graph_costs(tmp_path / "encoder.onnx").macs == encoder.costs.macs
+    assert any(node.op_type == "MatMul" for node in onnx.load(tmp_path / "encoder.onnx").graph.node)
+
+
 class Between(nn.Module):
     """Two convolutions, and what is computed between them."""
 
@@ -69,6 +80,44 @@ class Between(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         result: Tensor = self.last(self.work(self.first(images)))
+        return result
+
+
+class Attention(nn.Module):
+    """Every pixel looks at every other."""
+
+    def __init__(self, product: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.product = product
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.flatten(2)
+        mixed = self.product(pixels, self.product(pixels.transpose(1, 2), pixels))
+        return mixed.view(x.shape)
+
+
+class ChannelAttention(nn.Module):
+    """A gate from a convolution over neighbouring channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((2, 3)).view(1, 1, -1)
+        return x * self.conv(mean).sigmoid().view(1, -1, 1, 1)
+
+
+class WithPositions(nn.Module):
+    """A linear layer without a bias, and a constant of more than one axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8, bias=False)
+        self.positions = nn.Parameter(torch.arange(512.0).view(1, 8, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = (self.linear(x.permute(0, 2, 3, 1)) + self.positions).permute(0, 3, 1, 2)
         return result
 
 
@@ -105,6 +154,14 @@ BETWEEN: dict[str, Callable[[Tensor], Tensor]] = {
     "channels as pixels": nn.PixelShuffle(1),
     "a function": lambda x: F.celu(F.selu(x)),
     "a linear layer at every pixel": OverChannels(),
+    "a linear layer and positions": WithPositions(),
+    "attention with @": Attention(operator.matmul),
+    "attention with matmul": Attention(torch.matmul),
+    "attention with bmm": Attention(torch.bmm),
+    "attention over channels": ChannelAttention(),
+    "itself twice": lambda x: x + x,
+    "one for all pixels": lambda x: x * x.mean((2, 3), keepdim=True).expand(-1, -1, 8, 8),
+    "pixels as channels": nn.PixelUnshuffle(1),
     "normalisation that follows nothing": nn.Sequential(nn.ReLU(), nn.BatchNorm2d(8)),
 }
 
@@ -116,6 +173,19 @@ def test_the_file_has_the_kernels_of_the_traced_network(what: str) -> None:
     counted, traced = model_costs(exported), module_costs(network, 8)
     assert counted.kernels == traced.kernels
     assert counted.peak_ram_kb == traced.peak_ram_kb
+
+
+def test_noise_is_no_image(tmp_path: Path) -> None:
+    """However small the features are that it is for."""
+    splitter = Splitter(load_backbone(parse_backbone("bundled")), 16)
+    encoder = make_encoder(splitter, cut=splitter.cuts[-1].name, channels=range(8))
+    assert encoder.feature_shape[1:] <= (4, 4)
+    counted = []
+    for noise_std in (0.0, 0.5):
+        write_onnx(encoder.sending(noise_std=noise_std), tmp_path / "encoder.onnx")
+        kernels = graph_costs(tmp_path / "encoder.onnx").kernels
+        counted.append([kernel for kernel in kernels if kernel.kind == "image"])
+    assert counted[0] == counted[1] != []
 
 
 def test_a_payload_of_bytes_counts_as_it_leaves(tmp_path: Path) -> None:

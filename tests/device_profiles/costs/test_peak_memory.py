@@ -36,6 +36,7 @@ def encoder_of(backbone: str, size: int, cut_index: int, share: float) -> Encode
         ("torchvision:efficientnet_b0", 4, 0.5),
         ("torchvision:convnext_tiny", 2, 0.5),
         ("torchvision:shufflenet_v2_x1_0", 5, 1.0),
+        ("timm:ecaresnet26t", 6, 0.5),
     ),
 )
 def test_the_file_and_the_traced_network_have_the_same_peak_and_kernels(

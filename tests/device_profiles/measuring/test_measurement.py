@@ -190,6 +190,7 @@ def test_a_process_that_hangs_is_ended(tmp_path: Path) -> None:
         '{"event": "error"}',
         '{"event": "result", "latencies_ms": [1.0]}',
         '{"event": "result", "latencies_ms": "fast"}',
+        "[" * 100_000,
     ],
 )
 def test_garbage_is_reported_in_one_line(line: str) -> None:
@@ -217,6 +218,7 @@ def test_a_result_without_what_the_machine_does_not_show_is_one() -> None:
         *(("timed_seconds", value) for value in ("0", "NaN", "1e999")),
         *((key, value) for key in ("load_ms", "first_ms") for value in ("-1.0", "1e999")),
         *(("other_cores", "1e999"), ("peak_rss_kb", "1e999"), ("machine", '{"memory_mb": NaN}')),
+        *((key, '{"memory_mb": 1e999}') for key in ("machine", "before", "after")),
     ],
 )
 def test_times_that_are_none_are_garbage(key: str, value: str) -> None:

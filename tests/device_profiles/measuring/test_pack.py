@@ -40,6 +40,14 @@ def test_each_model_has_its_time(tmp_path: Path) -> None:
     assert result.machine["onnxruntime"] == onnxruntime.__version__
 
 
+def test_what_disturbed_one_round_is_told_and_not_counted() -> None:
+    rounds = {"calm": [2.0, 2.1], "disturbed": [9.0, 3.0], "late": [5.0]}
+    result = PackResult(rounds_ms=rounds, machine={})
+    assert result.medians_ms == {"calm": 2.0, "disturbed": 3.0, "late": 5.0}
+    assert result.agreement == 0.5
+    assert PackResult(rounds_ms={"late": [5.0]}, machine={}).agreement is None
+
+
 @pytest.mark.parametrize("strange", [b"this is no model", identity(opset=1000)])
 def test_a_runtime_that_cannot_load_a_model_of_ours_is_not_the_user_s_fault(
     tmp_path: Path, strange: bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from privynet.device_profiles.measuring import read_machine
 from privynet.device_profiles.targets import open_target
+from privynet.device_profiles.targets.shell_target import ShellTarget
 from privynet.errors import InputError, PrivynetError
 
 from .temporary_sshd import Board, free_port, make_key
@@ -71,6 +74,34 @@ def test_a_home_without_a_folder_for_ssh_gets_one(
     (home / "config").write_text(f"IdentityFile {board.user_key}\nUserKnownHostsFile ~/new/known_hosts\n")
     reach(board.url, accept_new_host_key=True)
     assert (home.parent / "new" / "known_hosts").read_text().startswith(f"[127.0.0.1]:{board.port} ")
+
+
+def test_known_hosts_may_be_a_file_for_each_host(board: Board, home: Path) -> None:
+    kept = home / "100% known" / "127.0.0.1"
+    kept.parent.mkdir()
+    kept.write_text(board.known_line())
+    (home / "known_hosts").unlink()
+    (home / "config").write_text(
+        f'IdentityFile {board.user_key}\nUserKnownHostsFile "%d/.ssh/100%% known/%h"\n'
+    )
+    reach(board.url)
+
+
+@pytest.mark.parametrize("name", ["~/.ssh/%C", "~nobody-has-this-name/known_hosts", "known_hosts%"])
+def test_a_file_of_known_hosts_that_cannot_be_found_is_told(board: Board, home: Path, name: str) -> None:
+    (home / "config").write_text(f"IdentityFile {board.user_key}\nUserKnownHostsFile {name}\n")
+    with pytest.raises(InputError, match=f"UserKnownHostsFile {re.escape(name)} cannot be found"):
+        reach(board.url)
+
+
+def test_a_python_may_be_named_from_the_folder_of_the_login(board: Board) -> None:
+    with open_target(board.url) as target:
+        assert isinstance(target, ShellTarget)
+        folder = target.call("pwd").decode().strip()
+    named = os.path.relpath(board.programs / "python3", folder)
+    assert not Path(named).is_absolute()
+    with open_target(board.url, python=named) as target:
+        assert read_machine(target)["architecture"] == platform.machine()
 
 
 @pytest.mark.parametrize("accept", [False, True])
