@@ -79,16 +79,21 @@ def _of_planes(encoder: Encoder) -> nn.Module:
 
 def _pack(package: Path, path: Path) -> None:
     """A package as a zip whose bytes follow from the model: fixed order, dates and identifiers."""
+    from coremltools.proto import Model_pb2
+
+    program = package / "Data/com.apple.CoreML/model.mlmodel"
+    model = Model_pb2.Model.FromString(program.read_bytes())
+    program.write_bytes(model.SerializeToString(deterministic=True))
     manifest = package / "Manifest.json"
-    listed = json.loads(manifest.read_text())
-    text = json.dumps(listed, indent=4, sort_keys=True)
+    text = manifest.read_text()
     # Drawn anew for each package; what they name says as well which is which.
-    for identifier, entry in listed["itemInfoEntries"].items():
+    for identifier, entry in json.loads(text)["itemInfoEntries"].items():
         text = text.replace(identifier, str(uuid5(NAMESPACE_URL, entry["path"])).upper())
     manifest.write_text(json.dumps(json.loads(text), indent=4, sort_keys=True) + "\n")
+    # Beside them lies what helps to debug the converter.
+    files = [manifest, *(file for file in sorted((package / "Data").rglob("*")) if file.is_file())]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(package.rglob("*")):
-            if file.is_file():
-                member = zipfile.ZipInfo(str(file.relative_to(package.parent)), _EPOCH)
-                member.external_attr = _PLAIN_FILE
-                archive.writestr(member, file.read_bytes())
+        for file in files:
+            member = zipfile.ZipInfo(file.relative_to(package.parent).as_posix(), _EPOCH)
+            member.external_attr = _PLAIN_FILE
+            archive.writestr(member, file.read_bytes())

@@ -31,6 +31,11 @@ class Format:
     float_only: bool = True
     """Whether its converter starts from the float32 network instead of ``encoder.onnx``."""
 
+    @property
+    def installed(self) -> bool:
+        """Whether its converter is here."""
+        return all(_importable(module) for module in self.modules)
+
 
 FORMATS = {
     "onnx": Format(lambda source, folder: None, float_only=False),
@@ -57,7 +62,7 @@ def check_formats(names: Iterable[str], *, precision: str = "fp32") -> list[str]
                 f"format {name} is converted from the float32 network, not from {precision}",
                 hint=f"leave --format {name} or --precision {precision} out",
             )
-        if not all(_importable(module) for module in form.modules):
+        if not form.installed:
             raise InputError(
                 f"format {name} needs a converter that is not installed",
                 hint=f"pip install 'privynet[{name}]'",

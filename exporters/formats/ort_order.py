@@ -52,7 +52,8 @@ def in_fixed_order(data: bytes) -> bytes:
     head_bytes = _ROOT + 4 + 4 * (_FIELDS - 1)
     start = head_bytes + -head_bytes % 8
     size = start + len(table)
-    size += (graph - size) % _ALIGNMENT
+    # A flatbuffer is written from its end, and all in it is aligned as seen from there.
+    size += -(size + len(data) - graph) % _ALIGNMENT
     moved = size - graph
     head = struct.pack("<I4s", _ROOT, _MARK)
     # The root's own table of places, and the root: how far back that is, then three references.

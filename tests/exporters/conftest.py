@@ -1,4 +1,4 @@
-"""Encoders that tests export, and a C++ compiler for those marked ``cpp``, which are left out without one."""
+"""Encoders that tests export. Those marked ``cpp`` or ``converter`` are left out without what they need."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from privynet.encoders import Encoder, Payload, Splitter, load_backbone, make_encoder, parse_backbone
 from privynet.exporters import export
+from privynet.exporters.formats import FORMATS
 
 from . import onnxruntime_headers
 
@@ -52,15 +53,27 @@ def onnxruntime_include() -> Path:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not onnxruntime_headers.missing_programs():
-        return
-    deselected = [item for item in items if item.get_closest_marker("cpp")]
+    compiles, missing = not onnxruntime_headers.missing_programs(), missing_converters()
+
+    def left_out(item: pytest.Item) -> bool:
+        wanted = item.get_closest_marker("converter")
+        without_compiler = not compiles and item.get_closest_marker("cpp") is not None
+        return without_compiler or (wanted is not None and wanted.args[0] in missing)
+
+    deselected = [item for item in items if left_out(item)]
     if deselected:
         config.hook.pytest_deselected(items=deselected)
-        items[:] = [item for item in items if not item.get_closest_marker("cpp")]
+        items[:] = [item for item in items if not left_out(item)]
+
+
+def missing_converters() -> list[str]:
+    """The formats whose converters are not installed here."""
+    return [name for name, form in FORMATS.items() if not form.installed]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    missing = onnxruntime_headers.missing_programs()
-    if missing:
-        terminalreporter.write_line(f"tests marked cpp were left out: without {', '.join(missing)}")
+    programs, converters = onnxruntime_headers.missing_programs(), missing_converters()
+    if programs:
+        terminalreporter.write_line(f"tests marked cpp were left out: without {', '.join(programs)}")
+    if converters:
+        terminalreporter.write_line(f"tests of converters were left out: without {', '.join(converters)}")
