@@ -147,6 +147,11 @@ def path_as_attribute(model: onnx.ModelProto) -> None:
     model.graph.node[0].attribute.append(helper.make_attribute("where", "/home/me"))
 
 
+def path_as_dimension(model: onnx.ModelProto) -> None:
+    shape = [1, "/home/me/size"]
+    model.graph.value_info.append(helper.make_tensor_value_info("value_0", TensorProto.FLOAT, shape))
+
+
 def free_batch(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
 
@@ -181,11 +186,12 @@ REFUSED_BY_LOOKS: dict[str, tuple[Change, str]] = {
     "an initialiser that can be fed": (feedable, "can be fed"),
     "an initialiser told twice": (twice, "told twice"),
     "another opset": (another_opset, "opsets ai.onnx 19, the manifest says 20"),
-    "metadata": (metadata, "documentation or metadata"),
-    "metadata of a node": (node_metadata, "documentation or metadata"),
-    "documentation": (documentation, "documentation or metadata"),
-    "a path as a name": (path_as_name, "a name that is none"),
-    "a path as an attribute": (path_as_attribute, "a name that is none"),
+    "metadata": (metadata, "has a metadata_props that it should not have"),
+    "metadata of a node": (node_metadata, "has a metadata_props"),
+    "documentation": (documentation, "has a doc_string"),
+    "a path as a name": (path_as_name, "has a name that it should not have: '/home/me"),
+    "a path as an attribute": (path_as_attribute, "has a s that"),
+    "a path as a dimension": (path_as_dimension, "has a dim_param that"),
     "a free batch": (free_batch, "has inputs"),
     "another output shape": (another_shape, "has outputs"),
     "one more output": (another_output, "has outputs"),
@@ -330,6 +336,11 @@ BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "half of it": (lambda data: data[: len(data) // 2], "cut off"),
     "a size beyond the end": (lambda data: bytes([7 << 3 | 2, *b"\xff" * 9, 1]), "cut off"),
     "a number without end": (lambda data: b"\x08" + b"\xff" * 100, "cut off"),
+    "a name that is no text": (lambda data: data.replace(b"Conv_", b"\xffonv_", 1), "has a name that"),
+    "an operator that is no text": (
+        lambda data: data.replace(b"Conv", b"\xffonv", 1),
+        "has a name|has a op_type",
+    ),
     "values twice": (
         lambda data: tag(7, tag(5, tag(9, bytes(5000)) + tag(9, bytes(5000)))),
         "values twice",
