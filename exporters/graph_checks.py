@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..artifacts import Manifest, TensorInfo
 from ..errors import one_line
@@ -22,6 +22,9 @@ _MOST_ELEMENTS = 2**31
 _MOST_AXES = 8
 _SIMPLE = re.compile(r"[!-.0-\[\]-~]{0,200}")
 """Printable ASCII without space, slash and backslash: room for no path and no sentence."""
+_DESCRIPTIONS = ("denotation", "doc_string", "metadata_props")
+_NOT_SHOWN = ("external_data", "raw_data", "string_data")
+"""Values, or refused for what they are."""
 _BYTES_OF = {"FLOAT": 4, "UINT8": 1, "INT8": 1, "INT32": 4, "INT64": 8, "BOOL": 1}
 _DTYPES = {"FLOAT": "float32", "UINT8": "uint8"}
 
@@ -41,17 +44,20 @@ def graph_faults(model: Path, manifest: Manifest) -> list[str]:
 def _faults(outline: Outline, manifest: Manifest) -> Iterator[str]:
     model = outline.model
     graph = model.graph
-    opsets = [(one.domain, one.version) for one in model.opset_import]
-    if opsets not in ([("", manifest.opset)], [("ai.onnx", manifest.opset)]):
-        shown = ", ".join(
-            f"{one_line(domain, most=40) or 'ai.onnx'} {version}" for domain, version in opsets[:4]
-        )
-        yield f"has opsets {shown}, the manifest says {manifest.opset}"
+    told = dict(_texts(model))
+    if told:
+        # Before any of them is shown.
+        name, text = next(iter(told.items()))
+        yield f"has a {name} that it should not have: {one_line(text, most=80)}"
+        return
+    opsets = [(one.domain or "ai.onnx", one.version) for one in model.opset_import]
+    if opsets != [("ai.onnx", manifest.opset)]:
+        shown = ", ".join(f"{domain} {version}" for domain, version in opsets[:4])
+        yield f"has opsets {one_line(shown, most=100)}, the manifest says {manifest.opset}"
     if model.functions or model.training_info or model.configuration:
         yield "defines functions, training or devices"
     if graph.sparse_initializer or graph.quantization_annotation:
         yield "has sparse initialisers or annotations"
-    yield from _words(model)
     for node in graph.node:
         yield from _node_faults(node)
     for place, tensor in enumerate(graph.initializer):
@@ -64,32 +70,25 @@ def _faults(outline: Outline, manifest: Manifest) -> Iterator[str]:
     yield from _ends("outputs", graph.output, [manifest.output])
 
 
-def _words(model: onnx.ModelProto) -> Iterator[str]:
-    """Whether anything but the computation is told: metadata, documentation, names that could be paths."""
-    graph = model.graph
-    described = [
-        model,
-        graph,
-        *graph.node,
-        *graph.initializer,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-    ]
-    if any(one.doc_string or one.metadata_props for one in described):
-        yield "has documentation or metadata"
-    names = [model.producer_name, model.producer_version, model.domain, graph.name]
-    names += [one.name for one in (*graph.node, *graph.initializer)]
-    names += [one.name for one in (*graph.input, *graph.output, *graph.value_info)]
-    for node in graph.node:
-        names += [*node.input, *node.output]
-        for attribute in node.attribute:
-            names += [attribute.name, attribute.doc_string]
-            names += [text.decode(errors="replace") for text in (attribute.s, *attribute.strings)]
-    for name in names:
-        if not _SIMPLE.fullmatch(name):
-            yield f"has a name that is none: {one_line(repr(name), most=80)}"
-            return
+def _texts(message: Any) -> Iterator[tuple[str, str]]:
+    """Every text in a message that says anything but what is computed: documentation, paths, sentences.
+
+    Its field and itself, as Python writes it.
+    """
+    for field, value in message.ListFields():
+        texts = field.type in (field.TYPE_STRING, field.TYPE_BYTES, field.TYPE_MESSAGE)
+        if not texts or field.name in _NOT_SHOWN:
+            continue
+        for one in [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value:
+            if field.name in _DESCRIPTIONS and one:
+                yield field.name, repr(one)
+            elif field.type == field.TYPE_MESSAGE:
+                yield from _texts(one)
+            else:
+                # A string that is no UTF-8 comes as bytes.
+                text = one if isinstance(one, str) else one.decode("latin-1")
+                if not _SIMPLE.fullmatch(text):
+                    yield field.name, repr(text)
 
 
 def _node_faults(node: onnx.NodeProto) -> Iterator[str]:

@@ -118,7 +118,7 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
 def _signature_line(state: str, key: str | None) -> str:
     lines = {
         "unsigned": "unsigned: integrity, not origin",
-        "not_checked": f"signed with {key}, which nobody was asked about: integrity, not origin (--key FILE)",
+        "not_checked": f"signed with {key}, not checked without --key: integrity, not origin",
         "valid": f"signed with {key}",
         "other_key": f"signed with {key}, another key than the one given",
         "wrong": "the signature is wrong",
