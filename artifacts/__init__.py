@@ -19,6 +19,7 @@ from .audits import AuditFolder
 from .documents import SCHEMA_VERSION, read_document, write_document
 from .files import file_digest, replace_file
 from .folders import new_folder
+from .grids import fit_grid
 from .payload import Payload
 from .runs import RunFolder
 from .sessions import OrtEncoder, OrtHead
@@ -38,6 +39,7 @@ __all__ = [
     "RunFolder",
     "TensorInfo",
     "file_digest",
+    "fit_grid",
     "manifest_digest",
     "new_folder",
     "read_document",

@@ -15,7 +15,7 @@ from .kernels import Activation, Convolution, Kernel, KernelKind, Operation, Wor
 from .payload import Payload
 from .projection import write_projection
 from .selection import fisher_scores, new_secret, random_channels, top_channels
-from .spec import Adapted, EncoderSpec, Projection, ProjectionMethod
+from .spec import Adapted, EncoderSpec, Int8, Projection, ProjectionMethod
 from .splitter import Cut, Splitter
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Cut",
     "Encoder",
     "EncoderSpec",
+    "Int8",
     "Kernel",
     "KernelKind",
     "Operation",

@@ -116,6 +116,10 @@ def write_onnx(encoder: Encoder, path: Path, *, seed: int = 0) -> dict[str, Any]
 
     from .onnx_file import export_module
 
+    if encoder.spec.int8 is not None:
+        from .int8 import write_int8
+
+        return write_int8(encoder, path, seed=seed)
     images, noise = probes(
         encoder.input_size, encoder.feature_shape if encoder.noise_std else None, seed=seed
     )

@@ -101,8 +101,7 @@ def to_onnx(
         first = str(error).strip().splitlines()[0]
         raise PrivynetError(f"the network cannot be exported to ONNX: {first}") from error
     assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    _strip(model)
+    model: onnx.ModelProto = anonymised(program.model_proto)
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     if opset != OPSET:
         raise PrivynetError(f"the exporter gave opset {opset} where {OPSET} was asked for")
@@ -129,8 +128,8 @@ def parity(
     return compare(np.concatenate(got), np.concatenate(wanted), payload)
 
 
-def _strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter notes about the build, and name nodes and values by their place.
+def anonymised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without what tools note about the build; nodes and values are named by their place.
 
     The exporter's metadata holds stack traces with paths of the build machine, its names the structure of the
     backbone's code; both would make equal encoders differ in their bytes.
@@ -160,6 +159,7 @@ def _strip(model: onnx.ModelProto) -> None:
         del value.metadata_props[:]
     # Inferred shapes of inner values are found again by whoever loads the file.
     del graph.value_info[:]
+    return model
 
 
 @contextlib.contextmanager
