@@ -43,3 +43,9 @@ def unknown(kind: str, value: str, allowed: Iterable[str]) -> InputError:
     hint = f"did you mean {near[0]}? " if near else ""
     shown = names if len(names) <= _MOST_SHOWN else [*names[:_MOST_SHOWN], f"{len(names) - _MOST_SHOWN} more"]
     return InputError(f"unknown {kind} {value!r}", hint=f"{hint}allowed: {', '.join(shown)}")
+
+
+def one_line(text: str, *, most: int = 200) -> str:
+    """Somebody else's text, fit for an error: printable, on one line, of at most ``most`` characters."""
+    shown = "".join(character if character.isprintable() else "?" for character in text[:most])
+    return f"{shown}…" if len(text) > most else shown

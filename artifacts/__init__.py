@@ -4,25 +4,27 @@ Nothing here computes, but for the payload format, which both sides of the wire 
 appears complete under its final name or not at all.
 """
 
-from .artifact import (
-    ARTIFACT_VERSION,
-    Artifact,
-    BrokenArtifact,
-    Fault,
-    FileInfo,
-    Manifest,
-    TensorInfo,
-    manifest_digest,
-    seal,
-)
+from .artifact import Artifact, BrokenArtifact, Fault, looks_like_artifact
 from .audits import AuditFolder
 from .documents import SCHEMA_VERSION, read_document, write_document
 from .files import file_digest, replace_file
 from .folders import new_folder
 from .grids import fit_grid
+from .manifest import (
+    ARTIFACT_VERSION,
+    FileInfo,
+    Format,
+    Manifest,
+    Runtime,
+    RuntimeSupport,
+    TensorInfo,
+    manifest_digest,
+)
 from .payload import Payload
 from .runs import RunFolder
+from .sealing import new_artifact, seal
 from .sessions import OrtEncoder, OrtHead
+from .signing import PublicKey, Signature, SigningKey
 
 __all__ = [
     "ARTIFACT_VERSION",
@@ -32,15 +34,23 @@ __all__ = [
     "BrokenArtifact",
     "Fault",
     "FileInfo",
+    "Format",
     "Manifest",
     "OrtEncoder",
     "OrtHead",
     "Payload",
+    "PublicKey",
     "RunFolder",
+    "Runtime",
+    "RuntimeSupport",
+    "Signature",
+    "SigningKey",
     "TensorInfo",
     "file_digest",
     "fit_grid",
+    "looks_like_artifact",
     "manifest_digest",
+    "new_artifact",
     "new_folder",
     "read_document",
     "replace_file",

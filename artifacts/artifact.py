@@ -1,97 +1,28 @@
-"""The folder that ships: one deployable encoder, its manifest with digests, its self-test."""
+"""What ships, opened: one deployable encoder in a folder or a zip, of which every byte was checked."""
 
 from __future__ import annotations
 
-import hashlib
 import os
+import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import ValidationError
 
-from ..errors import InputError, NegativeResult
-from .documents import SCHEMA_VERSION, canonical, check_header, parse
-from .files import file_digest, replace_file
-from .payload import Payload
+from ..errors import InputError, NegativeResult, one_line
+from .archives import BadArchive, looks_zipped, members_of, unpack
+from .documents import canonical, check_header, parse
+from .files import file_digest, writing
+from .manifest import ARTIFACT_VERSION, MANIFEST, MEMBER_LIMITS, SIGNATURE, Manifest, manifest_digest
 from .sessions import OrtEncoder
+from .signing import Signature
 
-ARTIFACT_VERSION = 2
-"""The version of the artifact layout that this privynet writes, and the only one it reads."""
-
-_MANIFEST = "manifest.json"
-# More than any real member needs; read before a member is, so that a hostile one cannot fill the memory.
-_MAX_BYTES = {
-    "README.md": 2**20,
-    "encoder.json": 2**24,
-    "encoder.onnx": 2**31,
-    _MANIFEST: 2**24,
-    "selftest.npz": 2**28,
-}
-
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Dimension = Annotated[int, Field(ge=1)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class TensorInfo(_Model):
-    """A graph's input or output for one image, as ONNX names it."""
-
-    name: str
-    shape: Annotated[tuple[_Dimension, ...], Field(strict=False)]
-    dtype: str
-
-
-class FileInfo(_Model):
-    """A member of the artifact."""
-
-    sha256: _Sha256
-    bytes: Annotated[int, Field(ge=0)]
-
-
-class Manifest(_Model):
-    """What an artifact says about itself. ``digest`` covers all the rest, and so every member."""
-
-    schema_version: Literal[1]
-    kind: Literal["artifact"]
-    tool_version: str
-    artifact_version: Literal[2]
-    spec_digest: str
-    precision: Literal["fp32", "int8"]
-    input: TensorInfo
-    """The image."""
-    noise: TensorInfo | None
-    """Standard normal noise; null where none is added."""
-    output: TensorInfo
-    """What leaves the device."""
-    feature_shape: Annotated[tuple[_Dimension, _Dimension, _Dimension], Field(strict=False)]
-    """(C, h, w) of the features in the output."""
-    payload: Payload
-    noise_std: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    opset: Annotated[int, Field(ge=1)]
-    files: dict[str, FileInfo]
-    parity: dict[str, JsonValue]
-    costs: dict[str, JsonValue]
-    limits: dict[str, JsonValue]
-    digest: _Sha256
-
-    @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
-        sent = (1, *self.payload.sent_shape(self.feature_shape))
-        if (self.output.shape, self.output.dtype) != (sent, self.payload.dtype):
-            raise ValueError(f"output is not a payload of {self.payload.bits} bits of {self.feature_shape}")
-        noise = self.noise
-        if (noise is None) != (self.noise_std == 0) or (
-            noise is not None and (noise.shape, noise.dtype) != ((1, *self.feature_shape), "float32")
-        ):
-            raise ValueError("noise and noise_std contradict each other")
-        return self
+_HINT = "give what privynet export wrote, the folder or the zip"
 
 
 @dataclass(frozen=True)
@@ -109,40 +40,74 @@ class BrokenArtifact(NegativeResult):
     def __init__(self, path: Path, faults: Iterable[Fault], manifest: Manifest | None = None) -> None:
         self.faults, self.manifest = tuple(faults), manifest
         super().__init__(
-            f"artifact {path} fails its check: {self.faults[0].reason}",
+            f"artifact {path} fails its check: {one_line(self.faults[0].reason)}",
             hint="get a fresh copy or export it again",
         )
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact whose manifest, member list and digests were found right when it was opened."""
+    """An artifact whose manifest, member list and digests were found right when it was opened.
+
+    The members of a zip lie in a private temporary folder, which goes away with this object.
+    """
 
     path: Path
+    """The folder or zip that was opened."""
+    folder: Path
+    """Where its members lie."""
     manifest: Manifest
+    manifest_bytes: bytes
+    """The manifest as it lies there, which is what is signed."""
     spec: dict[str, Any]
     """The encoder spec, as it lies in ``encoder.json``."""
+    signature: Signature | None
+    """As it lies in ``manifest.sig``, not checked against the manifest."""
 
     @classmethod
     def open(cls, path: Path) -> Artifact:
-        """Open the artifact folder ``path`` and check it.
+        """Open the artifact ``path``, a folder or a zip, and check it.
 
         Raises ``InputError`` when it is no artifact or one of another version, and ``BrokenArtifact`` when
-        the manifest is damaged, or a member is missing, extra, no plain file, or of another size or digest.
+        the manifest is damaged, or a member is missing, extra, no plain file, or of another size or digest,
+        or when a zip is not as ``privynet`` writes it.
         """
-        manifest = _read_manifest(path)
-        faults = tuple(_member_faults(path, manifest))
+        if not path.exists():
+            raise InputError(f"artifact {path} does not exist", hint=_HINT)
+        if path.is_dir():
+            return cls._open(path, path)
+        if not looks_zipped(path):
+            raise InputError(f"{path} is not an artifact: it is neither a folder nor a zip", hint=_HINT)
+        folder = Path(tempfile.mkdtemp(prefix="privynet-"))
+        try:
+            _unpack(path, folder)
+            artifact = cls._open(path, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        weakref.finalize(artifact, shutil.rmtree, folder, ignore_errors=True)
+        return artifact
+
+    @classmethod
+    def _open(cls, path: Path, folder: Path) -> Artifact:
+        manifest = _read_manifest(path, folder)
+        faults = tuple(_member_faults(folder, manifest))
         if faults:
             raise BrokenArtifact(path, faults, manifest)
-        spec = parse((path / "encoder.json").read_bytes())
+        spec = parse((folder / "encoder.json").read_bytes())
         if spec is None:
             fault = Fault("encoder.json", "encoder.json is not a JSON object")
             raise BrokenArtifact(path, [fault], manifest)
-        return cls(path, manifest, spec)
+        signature = None
+        if (folder / SIGNATURE).exists():
+            signature = Signature.parse((folder / SIGNATURE).read_bytes())
+            if signature is None:
+                raise BrokenArtifact(path, [Fault(SIGNATURE, f"{SIGNATURE} holds no signature")], manifest)
+        return cls(path, folder, manifest, (folder / MANIFEST).read_bytes(), spec, signature)
 
     @property
     def model(self) -> Path:
-        return self.path / "encoder.onnx"
+        return self.folder / "encoder.onnx"
 
     def session(self, threads: int = 1) -> OrtEncoder:
         """The encoder in ONNX Runtime on ``threads`` CPU threads.
@@ -169,118 +134,99 @@ class Artifact:
         return encoder
 
 
-def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """The SHA-256, as hex, over a manifest without its ``digest``, in the canonical form of documents."""
-    return hashlib.sha256(canonical({key: manifest[key] for key in manifest if key != "digest"})).hexdigest()
+def looks_like_artifact(path: Path) -> bool:
+    """Whether ``path`` is a folder with a manifest, or any zip."""
+    return (path / MANIFEST).is_file() or looks_zipped(path)
 
 
-def seal(folder: Path, body: Mapping[str, Any]) -> Manifest:
-    """Make a folder that holds all other members an artifact: write ``manifest.json``, as the last file.
-
-    ``body`` has all keys of the manifest but versions, ``files`` and ``digest``, which are added here. Raises
-    ``ValueError`` when a member or a key is missing or of the wrong type, and ``PrivynetError`` when the disk
-    is full.
-    """
-    names = sorted(_MAX_BYTES.keys() - {_MANIFEST})
-    if sorted(file.name for file in folder.iterdir()) != names:
-        raise ValueError(f"{folder} must hold exactly {', '.join(names)} before it is sealed")
-    document: dict[str, Any] = {
-        **body,
-        "schema_version": SCHEMA_VERSION,
-        "kind": "artifact",
-        "tool_version": version("privynet"),
-        "artifact_version": ARTIFACT_VERSION,
-        "files": {
-            name: {"sha256": file_digest(folder / name), "bytes": (folder / name).stat().st_size}
-            for name in names
-        },
-    }
-    document["digest"] = manifest_digest(document)
-    data = canonical(document)
-    manifest = Manifest.model_validate_json(data)
-    with replace_file(folder / _MANIFEST) as temporary:
-        temporary.write_bytes(data)
-    return manifest
+def _unpack(file: Path, folder: Path) -> None:
+    try:
+        if MANIFEST not in members_of(file, MEMBER_LIMITS):
+            raise InputError(f"{file} is not an artifact: it has no {MANIFEST}", hint=_HINT)
+        with writing(folder):
+            unpack(file, folder, MEMBER_LIMITS)
+    except BadArchive as bad:
+        fault = Fault(bad.member or file.name, f"{bad.member or file.name!r} {bad.reason}")
+        raise BrokenArtifact(file, [fault]) from bad
 
 
-def _read_manifest(path: Path) -> Manifest:
-    if not path.exists():
-        raise InputError(f"artifact {path} does not exist", hint="give the --out folder of privynet export")
-    if not path.is_dir():
-        raise InputError(
-            f"{path} is not an artifact: it is no folder", hint="give the --out folder of privynet export"
-        )
-    file = path / _MANIFEST
+def _read_manifest(path: Path, folder: Path) -> Manifest:
+    file = folder / MANIFEST
     if not os.path.lexists(file):
-        raise InputError(
-            f"{path} is not an artifact: it has no {_MANIFEST}", hint="privynet export writes one"
-        )
-    reason = _plain_fault(path, _MANIFEST)
+        raise InputError(f"{path} is not an artifact: it has no {MANIFEST}", hint=_HINT)
+    reason = _plain_fault(folder, MANIFEST)
     if reason is not None:
         raise _damaged(path, reason)
     data = file.read_bytes()
     document = parse(data)
     if document is None:
-        raise _damaged(path, f"{_MANIFEST} is not a JSON object")
-    check_header(document, file, "artifact")
-    if document.get("artifact_version") != ARTIFACT_VERSION:
-        raise InputError(
-            f"{path} has artifact version {document.get('artifact_version')!r}, "
-            f"this privynet reads {ARTIFACT_VERSION}",
-            hint=f"use the privynet that wrote it ({document.get('tool_version')})",
-        )
+        raise _damaged(path, f"{MANIFEST} is not a JSON object")
+    check_header(document, path / MANIFEST, "artifact")
+    _check_version(path, document)
     try:
         # Equal to its canonical form, so that not even a space can be changed.
         if canonical(document) != data or document.get("digest") != manifest_digest(document):
-            raise _damaged(path, f"{_MANIFEST} was changed after it was written")
+            raise _damaged(path, f"{MANIFEST} was changed after it was written")
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        what = f"has a wrong or missing {place}" if place else f"contradicts itself: {first['msg']}"
-        raise _damaged(path, f"{_MANIFEST} {what}") from error
+        place = one_line(".".join(str(part) for part in first["loc"]), most=100)
+        what = f"has a wrong or missing {place}" if place else f"contradicts itself: {one_line(first['msg'])}"
+        raise _damaged(path, f"{MANIFEST} {what}") from error
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"{_MANIFEST} holds what JSON cannot") from error
+        raise _damaged(path, f"{MANIFEST} holds what JSON cannot") from error
+
+
+def _check_version(path: Path, document: dict[str, Any]) -> None:
+    found = document.get("artifact_version")
+    if found == ARTIFACT_VERSION:
+        return
+    writer, shown = one_line(str(document.get("tool_version")), most=40), one_line(repr(found), most=40)
+    older = isinstance(found, int) and found < ARTIFACT_VERSION
+    raise InputError(
+        f"{path} has artifact version {shown}, this privynet reads {ARTIFACT_VERSION}",
+        hint="export it again" if older else f"use the privynet that wrote it ({writer})",
+    )
 
 
 def _damaged(path: Path, reason: str) -> BrokenArtifact:
-    return BrokenArtifact(path, [Fault(_MANIFEST, reason)])
+    return BrokenArtifact(path, [Fault(MANIFEST, reason)])
 
 
-def _member_faults(path: Path, manifest: Manifest) -> Iterator[Fault]:
+def _member_faults(folder: Path, manifest: Manifest) -> Iterator[Fault]:
     """What is wrong with the members, the first of each; digests are compared where all else is right."""
-    expected = _MAX_BYTES.keys()
-    found = set(_first_names(path, len(expected) + 1))
+    expected = manifest.files.keys() | {MANIFEST, SIGNATURE}
+    found = set(_first_names(folder, len(expected) + 1))
     for name in sorted(found - expected):
         yield Fault(name, f"{name!r} does not belong to it")
-    for name in sorted(manifest.files.keys() - expected):
-        yield Fault(_MANIFEST, f"{_MANIFEST} names {name!r}")
     if found - expected:
         # Not all names were read, so what is missing is not known.
         return
-    for name in sorted((expected - found) | (expected - {_MANIFEST} - manifest.files.keys())):
+    for name in sorted(expected - {SIGNATURE} - found):
         yield Fault(name, f"{name} is missing")
-    for name in sorted(manifest.files.keys() & found & expected):
-        reason = _plain_fault(path, name)
-        size = (path / name).lstat().st_size
+    if SIGNATURE in found and (reason := _plain_fault(folder, SIGNATURE)) is not None:
+        yield Fault(SIGNATURE, reason)
+    for name in sorted(manifest.files.keys() & found):
+        reason = _plain_fault(folder, name)
+        size = (folder / name).lstat().st_size
         if reason is None and size != manifest.files[name].bytes:
             reason = f"{name} has {size} bytes, the manifest says {manifest.files[name].bytes}"
-        if reason is None and file_digest(path / name) != manifest.files[name].sha256:
+        if reason is None and file_digest(folder / name) != manifest.files[name].sha256:
             reason = f"{name} has another SHA-256 than the manifest says"
         if reason is not None:
             yield Fault(name, reason)
 
 
-def _first_names(path: Path, count: int) -> Iterable[str]:
-    with os.scandir(path) as entries:
+def _first_names(folder: Path, count: int) -> Iterable[str]:
+    with os.scandir(folder) as entries:
         return [entry.name for entry, _ in zip(entries, range(count), strict=False)]
 
 
-def _plain_fault(path: Path, name: str) -> str | None:
+def _plain_fault(folder: Path, name: str) -> str | None:
     """Why a member is no plain file of a size that can be."""
-    status = (path / name).lstat()
+    status = (folder / name).lstat()
     if not stat.S_ISREG(status.st_mode):
         return f"{name} is not a plain file"
-    if status.st_size > _MAX_BYTES[name]:
-        return f"{name} has {status.st_size} bytes, more than the {_MAX_BYTES[name]} allowed"
+    if status.st_size > MEMBER_LIMITS[name]:
+        return f"{name} has {status.st_size} bytes, more than the {MEMBER_LIMITS[name]} allowed"
     return None

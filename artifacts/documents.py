@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .files import replace_file
 
 SCHEMA_VERSION = 1
@@ -59,13 +59,13 @@ def check_header(document: Mapping[str, Any], path: Path, kind: str) -> None:
     """Raise ``InputError`` unless the document is of this kind and of the version that is read here."""
     if document.get("kind") != kind:
         raise InputError(
-            f"{path} is of kind {document.get('kind')!r}", hint=f"expected a privynet {kind} document"
+            f"{path} is of kind {_shown(document.get('kind'))}", hint=f"expected a privynet {kind} document"
         )
     if document.get("schema_version") != SCHEMA_VERSION:
         raise InputError(
-            f"{path} has schema version {document.get('schema_version')!r}, "
+            f"{path} has schema version {_shown(document.get('schema_version'))}, "
             f"this privynet reads {SCHEMA_VERSION}",
-            hint=f"use the privynet that wrote it ({document.get('tool_version')})",
+            hint=f"use the privynet that wrote it ({one_line(str(document.get('tool_version')), most=40)})",
         )
 
 
@@ -88,3 +88,7 @@ def _number(value: object) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _shown(value: object) -> str:
+    return one_line(repr(value), most=40)

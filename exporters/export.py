@@ -7,15 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ..artifacts import OrtEncoder, RunFolder, new_folder, read_document, seal
+from ..artifacts import Manifest, OrtEncoder, RunFolder, SigningKey, new_artifact, read_document, seal
 from ..encoders.spec import EncoderSpec
-from ..errors import InputError
+from ..errors import InputError, NegativeResult
 from ..progress import SILENT, Progress
-from .agreement import TOLERANCE
+from .graph_checks import graph_faults
 from .probes import probes
 from .readme import artifact_readme
+from .selftest import write_selftest
+from .tools import tool_versions
 
 if TYPE_CHECKING:
     from ..encoders import Encoder
@@ -49,25 +49,28 @@ def export(
     adapted_weights: str | None = None,
     projection_weights: str | None = None,
     allowed_code: Collection[str] = (),
+    sign: Path | None = None,
     force: bool = False,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Write the artifact of a run's chosen encoder, or of a spec file, to the folder ``out``.
+    """Write the artifact of a run's chosen encoder, or of a spec file, to ``out``: a folder, or one zip if it
+    ends in ``.zip``.
 
     Parity with torch is checked in ONNX Runtime before anything appears under its final name; ``seed`` draws
-    the synthetic images and the noise of that check and of the self-test. The same spec and versions give the
-    same bytes.
+    the synthetic images and the noise of that check and of the self-test. ``sign`` is a file with an Ed25519
+    private key. The same spec, versions and key give the same bytes.
 
     Raises:
         InputError: ``subject`` is neither run nor spec, its weights, adapted weights or projection are
-            missing or others, or ``out`` exists.
-        NegativeResult: ONNX Runtime gives other values than torch.
+            missing or others, ``sign`` holds no key, or ``out`` exists.
+        NegativeResult: ONNX Runtime gives other values than torch, or the graph uses what no artifact may.
     """
     from ..encoders.building import build_encoder
 
     spec, limits = read_subject(subject)
-    with progress.task("export", _STEPS) as task, new_folder(out, force=force) as folder:
+    key = None if sign is None else SigningKey.read(sign)
+    with progress.task("export", _STEPS) as task, new_artifact(out, force=force) as folder:
         encoder = build_encoder(
             spec,
             weights=weights,
@@ -85,15 +88,20 @@ def export(
             noise_std=spec.noise_std,
             feature_shape=encoder.feature_shape,
         )
-        _write_selftest(folder / "selftest.npz", session, seed=seed)
+        write_selftest(folder / "selftest.npz", session, seed=seed)
         task.advance(note="manifest")
         spec.for_shipping().write(folder / "encoder.json")
         (folder / "README.md").write_text(artifact_readme(spec, encoder.feature_shape), encoding="utf-8")
-        manifest = seal(folder, _manifest_body(encoder, written, limits))
+        manifest = seal(folder, _manifest_body(encoder, written, limits), key=key)
+        _check_graph(folder / "encoder.onnx", manifest)
         task.advance()
     return {
         "artifact": str(out),
         "files": {name: info.model_dump() for name, info in manifest.files.items()},
+        "signature": {
+            "state": "unsigned" if key is None else "valid",
+            "key": None if key is None else key.public_key.fingerprint,
+        },
         "parity": manifest.parity,
         "findings": [],
         "inputs": spec_inputs(spec),
@@ -136,15 +144,13 @@ def write_onnx(encoder: Encoder, path: Path, *, seed: int = 0) -> dict[str, Any]
     )
 
 
-def _write_selftest(path: Path, session: OrtEncoder, *, seed: int) -> None:
-    """Rows that belong together: an image, noise where it is added, and what must then be sent."""
-    noise_shape = session.feature_shape if session.noise_std else None
-    images, noise = probes(session.input_size, noise_shape, seed=seed)
-    # A payload's integers have no tolerance to state: they may differ by one step.
-    stated = {} if session.payload.quantised else {"tolerance": np.float32(TOLERANCE)}
-    fed = {"images": images} if noise is None else {"images": images, "noise": noise}
-    sent = {session.payload.output_name: session.send(images, noise)}
-    np.savez(path, allow_pickle=False, **fed, **sent, **stated)
+def _check_graph(model: Path, manifest: Manifest) -> None:
+    """Refuse to ship what ``verify`` would refuse."""
+    for fault in graph_faults(model, manifest):
+        raise NegativeResult(
+            f"the exported graph {fault}",
+            hint="nothing was written; choose another backbone or an earlier cut",
+        )
 
 
 def _manifest_body(encoder: Encoder, written: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,8 +159,10 @@ def _manifest_body(encoder: Encoder, written: Mapping[str, Any], limits: Mapping
     features, payload = encoder.feature_shape, encoder.payload
     noise = {"name": NOISE_NAME, "shape": [1, *features], "dtype": "float32"} if encoder.noise_std else None
     return {
+        "tools": tool_versions(),
         "spec_digest": encoder.digest,
         "precision": "fp32",
+        "int8": None,
         "input": {
             "name": INPUT_NAME,
             "shape": [1, encoder.input_size, encoder.input_size, 3],
@@ -170,7 +178,9 @@ def _manifest_body(encoder: Encoder, written: Mapping[str, Any], limits: Mapping
         "payload": payload.model_dump(),
         "noise_std": encoder.noise_std,
         "opset": written["opset"],
+        "runtimes": {},
         "parity": {key: written[key] for key in ("max_abs_error", "max_abs_output")},
         "costs": {**costs, "storage_kb": written["bytes"] / 1024},
         "limits": dict(limits),
+        "measured": [],
     }

@@ -1,9 +1,8 @@
-"""Checking an artifact: digests, the graph against the manifest, the self-test, parity with torch."""
+"""Checking an artifact: digests, signature, the graph by its looks, what it does, parity with torch."""
 
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifacts import Artifact, BrokenArtifact, Manifest, OrtEncoder
+from ..artifacts import Artifact, BrokenArtifact, Manifest, PublicKey
 from ..encoders.spec import EncoderSpec
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..progress import SILENT, Progress
-from .agreement import TOLERANCE, compare
+from .agreement import compare
+from .behaviour import faults_when_run
 from .export import spec_inputs
+from .graph_checks import graph_faults
 from .probes import probes
+from .selftest import BadSelfTest, read_selftest
 from .shipped_projection import shipped_projection
 
 if TYPE_CHECKING:
+    from ..artifacts import OrtEncoder
     from ..encoders import Encoder
 
 _PARITY_SEED = 1
@@ -32,6 +35,7 @@ Finding = dict[str, str]
 def verify(
     artifact: Path,
     *,
+    key: Path | None = None,
     weights: str | None = None,
     adapted_weights: str | None = None,
     projection_weights: str | None = None,
@@ -39,46 +43,61 @@ def verify(
     without_torch: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Check an artifact and say what was found; ``findings`` is empty when it is sound.
+    """Check an artifact, a folder or a zip, and say what was found; ``findings`` is empty when it is sound.
 
-    A check runs only where those before it found nothing. A projection's matrix is the one in the graph,
-    known by its digest in the spec, unless ``projection_weights`` is given. With ``without_torch`` the
-    encoder is not rebuilt from its backbone, and ``parity`` is ``"not_run"``.
+    A check runs only where those before it found nothing, so a graph that does not look right is not loaded.
+    With ``key``, a file with a public key, the artifact must be signed by its owner. A projection's matrix is
+    the one in the graph, known by its digest in the spec, unless ``projection_weights`` is given. With
+    ``without_torch`` the encoder is not rebuilt from its backbone, and ``parity`` is ``"not_run"``.
+
+    ``signature`` in the result is ``None`` where the artifact could not be opened, else ``state``
+    (``unsigned``, ``not_checked`` without ``key``, ``valid``, ``other_key`` or ``wrong``) and ``key``, the
+    fingerprint of the signer's.
 
     Raises:
-        InputError: ``artifact`` is none, or the backbone's weights are not to be had.
+        InputError: ``artifact`` is none, ``key`` is none, or the backbone's weights are not to be had.
     """
-    with progress.task("verify", 3) as task:
+    trusted = None if key is None else PublicKey.read(key)
+    with progress.task("verify", 4) as task:
         try:
             opened = Artifact.open(artifact)
         except BrokenArtifact as broken:
-            return _result(artifact, broken.manifest, None, "not_run", _findings(broken))
+            findings = [_finding("integrity", fault.file, fault.reason) for fault in broken.faults]
+            return _result(artifact, broken.manifest, findings)
+        signature = _signature(opened, trusted)
+        findings = _signature_findings(signature, trusted)
+        task.advance(note="graph")
+        spec, wrong = _read_spec(opened)
+        findings = findings or [
+            _finding("graph", "encoder.onnx", reason)
+            for reason in graph_faults(opened.model, opened.manifest)
+        ]
+        findings = findings or wrong or _selftest_findings(opened)
         task.advance(note="self-test")
-        spec, session, findings = _check_spec(opened)
-        if session is not None and not findings:
-            findings = _check_selftest(opened, session) or _check_noise(session)
+        findings = findings or [_finding(*fault) for fault in faults_when_run(opened)]
         task.advance(note="parity")
         parity: dict[str, float] | str = "not_run"
-        if spec is not None and session is not None and not findings and not without_torch:
+        if spec is not None and not findings and not without_torch:
             projection = projection_weights or shipped_projection(opened.model, spec)
-            parity, findings = _check_parity(
-                spec, session, weights, adapted_weights, projection, allowed_code
-            )
+            parity, findings = _check_parity(opened, spec, weights, adapted_weights, projection, allowed_code)
         task.advance()
-    return _result(artifact, opened.manifest, spec, parity, findings)
+    return _result(artifact, opened.manifest, findings, spec=spec, signature=signature, parity=parity)
 
 
 def _result(
     artifact: Path,
     manifest: Manifest | None,
-    spec: EncoderSpec | None,
-    parity: dict[str, float] | str,
     findings: list[Finding],
+    *,
+    spec: EncoderSpec | None = None,
+    signature: dict[str, str | None] | None = None,
+    parity: dict[str, float] | str = "not_run",
 ) -> dict[str, Any]:
     sealed = {} if manifest is None else {"artifact": manifest.digest}
     return {
         "artifact": str(artifact),
         "files": {} if manifest is None else {name: f.model_dump() for name, f in manifest.files.items()},
+        "signature": signature,
         "parity": parity,
         "findings": findings,
         "inputs": {**sealed, **({} if spec is None else spec_inputs(spec))},
@@ -86,93 +105,68 @@ def _result(
 
 
 def _finding(code: str, file: str, message: str) -> Finding:
-    return {"code": code, "severity": "error", "file": file, "message": message}
+    shown = one_line(" ".join(message.split()), most=300)
+    return {"code": code, "severity": "error", "file": one_line(file, most=100), "message": shown}
 
 
-def _findings(broken: BrokenArtifact) -> list[Finding]:
-    return [_finding("integrity", fault.file, fault.reason) for fault in broken.faults]
+def _signature(artifact: Artifact, trusted: PublicKey | None) -> dict[str, str | None]:
+    signature = artifact.signature
+    if signature is None:
+        return {"state": "unsigned", "key": None}
+    if not signature.holds(artifact.manifest_bytes):
+        state = "wrong"
+    elif trusted is None:
+        state = "not_checked"
+    else:
+        state = "valid" if signature.public_key == trusted else "other_key"
+    return {"state": state, "key": signature.public_key.fingerprint}
 
 
-def _check_spec(artifact: Artifact) -> tuple[EncoderSpec | None, OrtEncoder | None, list[Finding]]:
-    """The spec and the session where they can be had, and where spec, manifest and graph differ."""
-    try:
-        session = artifact.session()
-    except BrokenArtifact as broken:
-        return None, None, [_finding("graph", fault.file, fault.reason) for fault in broken.faults]
-    except InputError as error:
-        return None, None, [_finding("graph", "encoder.onnx", error.message)]
+def _signature_findings(signature: dict[str, str | None], trusted: PublicKey | None) -> list[Finding]:
+    reasons = {
+        "wrong": "the signature is not one of this manifest",
+        "other_key": f"signed with {signature['key']}, not with the key that was given",
+    }
+    if trusted is not None:
+        reasons["unsigned"] = "is not signed"
+    reason = reasons.get(str(signature["state"]))
+    return [] if reason is None else [_finding("signature", "manifest.sig", reason)]
+
+
+def _read_spec(artifact: Artifact) -> tuple[EncoderSpec | None, list[Finding]]:
+    """The spec where there is one, and where it and the manifest differ."""
     try:
         spec = EncoderSpec.from_document(artifact.spec, source="encoder.json")
     except InputError as error:
-        return None, session, [_finding("spec", "encoder.json", error.message)]
+        return None, [_finding("spec", "encoder.json", error.message)]
+    if spec != spec.for_shipping():
+        return spec, [_finding("spec", "encoder.json", "names files of the machine that it was written on")]
     manifest = artifact.manifest
     told = {
         "digest": (spec.digest, manifest.spec_digest),
-        "input size": (spec.input_size, manifest.input.shape[1]),
+        "input shape": ((1, spec.input_size, spec.input_size, 3), manifest.input.shape),
         "number of channels": (spec.outputs, manifest.feature_shape[0]),
         "payload": (spec.payload, manifest.payload),
         "noise_std": (spec.noise_std, manifest.noise_std),
     }
-    findings = [
+    return spec, [
         _finding("spec", "encoder.json", f"{what} is {own}, the manifest says {other}")
         for what, (own, other) in told.items()
         if own != other
     ]
-    return spec, session, findings
 
 
-def _check_selftest(artifact: Artifact, session: OrtEncoder) -> list[Finding]:
-    names = ["images", session.payload.output_name]
-    names += ["noise"] * (session.noise is not None) + ["tolerance"] * (not session.payload.quantised)
+def _selftest_findings(artifact: Artifact) -> list[Finding]:
     try:
-        with np.load(artifact.path / "selftest.npz", allow_pickle=False) as archive:
-            if sorted(archive.files) != sorted(names):
-                message = f"holds {', '.join(archive.files)[:200]}, expected {', '.join(names)}"
-                return [_finding("selftest", "selftest.npz", message)]
-            rows: dict[str, NDArray[Any]] = {name: archive[name] for name in names}
-            tolerance = float(rows.pop("tolerance", np.float32(0)))
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:200]
-        return [_finding("selftest", "selftest.npz", f"cannot be read: {reason}")]
-    images, wanted, noise = rows["images"], rows[session.payload.output_name], rows.get("noise")
-    try:
-        got = session.send(images, noise)
-    except ValueError as error:
+        read_selftest(artifact.folder / "selftest.npz", artifact.manifest)
+    except BadSelfTest as error:
         return [_finding("selftest", "selftest.npz", str(error))]
-    if not len(images) or (got.shape, got.dtype) != (wanted.shape, wanted.dtype):
-        return [_finding("selftest", "selftest.npz", "has other shapes or types than the graph")]
-    # A forged tolerance must not let everything through.
-    found = compare(got, wanted, session.payload, tolerance=min(tolerance, TOLERANCE))
-    return [] if found.holds else [_finding("selftest", "encoder.onnx", f"self-test is off by {found}")]
-
-
-def _check_noise(session: OrtEncoder) -> list[Finding]:
-    """Whether the noise that is fed arrives with the standard deviation that the manifest names."""
-    if session.noise is None:
-        return []
-    images, noise = probes(session.input_size, session.feature_shape, seed=_PARITY_SEED)
-    assert noise is not None
-    payload = session.payload
-    sent, silent = session.send(images, noise), session.send(images)
-    added = payload.decode(sent, session.feature_shape) - payload.decode(silent, session.feature_shape)
-    error = np.abs(added - session.noise_std * noise)
-    # Each of the two is off by half a step; what was clipped says nothing.
-    received = payload.decode(sent, session.feature_shape)
-    allowed = TOLERANCE * max(1.0, float(np.abs(received).max(initial=0)))
-    if payload.quantised:
-        allowed += payload.scale
-        for integers in (payload.unpack(one, session.feature_shape) for one in (sent, silent)):
-            error = np.where((integers == 0) | (integers == payload.top), 0, error)
-    off = float(error.max(initial=0))
-    if off <= allowed:
-        return []
-    message = f"noise of standard deviation {session.noise_std:g} arrives changed by up to {off:.3g}"
-    return [_finding("noise", "encoder.onnx", message)]
+    return []
 
 
 def _check_parity(
+    artifact: Artifact,
     spec: EncoderSpec,
-    session: OrtEncoder,
     weights: str | None,
     adapted_weights: str | None,
     projection_weights: str | NDArray[np.float32] | None,
@@ -187,6 +181,7 @@ def _check_parity(
         projection_weights=projection_weights,
         allowed_code=allowed_code,
     )
+    session = artifact.session()
     images, noise = probes(
         spec.input_size, encoder.feature_shape if encoder.noise_std else None, seed=_PARITY_SEED
     )

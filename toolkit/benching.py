@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..progress import SILENT, Progress
-from .subjects import read_spec
+from .subjects import model_of, read_spec
 
 if TYPE_CHECKING:
     from ..artifacts import RunFolder
@@ -62,30 +62,30 @@ def bench_subject(
     :func:`predict_latency` for ``threads``), and the profile's limit (``limit_ms``), which is for
     ``limit_threads``.
     """
-    from ..artifacts import Artifact
+    from ..artifacts import looks_like_artifact
     from ..device_profiles import bench, load_profile
 
-    file = Artifact.open(subject).model if subject.is_dir() else subject
     predicted = limit = limit_threads = None
     if device is not None:
-        if not subject.is_dir():
+        if not looks_like_artifact(subject):
             raise InputError(
                 f"--device needs an artifact, {subject} is none", hint="privynet export writes one"
             )
         profile = load_profile(device)
         predicted = predict_latency(read_spec(subject), profile, threads=threads)
         limit, limit_threads = profile.limits.get("latency_ms"), profile.threads
-    measured = bench(
-        file,
-        threads=threads,
-        on=on,
-        sessions=sessions,
-        affinity=affinity,
-        python=python,
-        perf_test=perf_test,
-        accept_new_host_key=accept_new_host_key,
-        progress=progress,
-    )
+    with model_of(subject) as file:
+        measured = bench(
+            file,
+            threads=threads,
+            on=on,
+            sessions=sessions,
+            affinity=affinity,
+            python=python,
+            perf_test=perf_test,
+            accept_new_host_key=accept_new_host_key,
+            progress=progress,
+        )
     return {
         **measured,
         "predicted_ms": predicted,

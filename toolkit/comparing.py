@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..progress import SILENT, Progress
+from .subjects import model_of
 
 
 def compare_subjects(
@@ -23,23 +24,22 @@ def compare_subjects(
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """``privynet.device_profiles.compare`` of two artifacts' encoders or ONNX files, on any target."""
-    from ..artifacts import Artifact
     from ..device_profiles import compare
 
-    first, second = (Artifact.open(path).model if path.is_dir() else path for path in (subject, other))
-    compared = compare(
-        first,
-        second,
-        on=on,
-        threads=threads,
-        sessions=sessions,
-        affinity=affinity,
-        python=python,
-        accept_new_host_key=accept_new_host_key,
-        names=(str(subject), str(other)),
-        seed=seed,
-        progress=progress,
-    )
+    with model_of(subject) as first, model_of(other) as second:
+        compared = compare(
+            first,
+            second,
+            on=on,
+            threads=threads,
+            sessions=sessions,
+            affinity=affinity,
+            python=python,
+            accept_new_host_key=accept_new_host_key,
+            names=(str(subject), str(other)),
+            seed=seed,
+            progress=progress,
+        )
     return {
         **compared,
         "predicted_ms": None,

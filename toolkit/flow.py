@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, unknown
 from ..progress import SILENT, Progress
 from .benching import bench_run
-from .subjects import default_audit_folder, is_artifact, open_subject
+from .subjects import default_audit_folder, open_subject
 
 if TYPE_CHECKING:
     from ..data import DataSet
@@ -189,6 +189,8 @@ def _attributes(names: Sequence[str], source: DataSet) -> tuple[str, ...]:
 
 def _model_digest(subject: Path) -> str | None:
     """The SHA-256 of an artifact's exported file, which is what is attacked then."""
-    from ..artifacts import Artifact, file_digest
+    from ..artifacts import Artifact, looks_like_artifact
 
-    return file_digest(Artifact.open(subject).model) if is_artifact(subject) else None
+    if not looks_like_artifact(subject):
+        return None
+    return Artifact.open(subject).manifest.files["encoder.onnx"].sha256

@@ -60,7 +60,9 @@ BackboneArguments = Annotated[
 ]
 Mean = Annotated[str | None, typer.Option(metavar="M[/M/M]", help="Short form of mean= of the --backbone.")]
 Std = Annotated[str | None, typer.Option(metavar="S[/S/S]", help="Short form of std= of the --backbone.")]
-ArtifactPath = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that export wrote.")]
+ArtifactPath = Annotated[
+    Path, typer.Argument(metavar="ARTIFACT", help="The folder or zip that export wrote.")
+]
 SpecWeights = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="The backbone's weights, if they have moved."),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,12 @@ def open_subject(
     cannot be done, ``reasons`` says why. Raises ``InputError`` when ``subject`` is none of them, its weights
     are missing, or given and not the right ones, and ``NegativeResult`` when an artifact fails its check.
     """
-    from ..artifacts import Artifact
+    from ..artifacts import Artifact, looks_like_artifact
     from ..exporters.shipped_projection import shipped_projection
     from ..leakage import AuditSubject
 
     spec = read_spec(subject)
-    artifact = Artifact.open(subject) if is_artifact(subject) else None
+    artifact = Artifact.open(subject) if looks_like_artifact(subject) else None
     session = artifact.session() if artifact else None
     shipped = shipped_projection(artifact.model, spec) if artifact else None
     opened = AuditSubject.of_spec(
@@ -52,11 +53,11 @@ def open_subject(
 
 def read_spec(subject: Path) -> EncoderSpec:
     """The spec in a run, a file or an artifact."""
-    from ..artifacts import Artifact
+    from ..artifacts import Artifact, looks_like_artifact
     from ..encoders import EncoderSpec
     from ..exporters.export import read_subject
 
-    if is_artifact(subject):
+    if looks_like_artifact(subject):
         return EncoderSpec.from_document(Artifact.open(subject).spec, source=str(subject / "encoder.json"))
     if not subject.exists():
         raise InputError(f"{subject} does not exist", hint="give a run, an encoder.json or an artifact")
@@ -64,15 +65,24 @@ def read_spec(subject: Path) -> EncoderSpec:
     return spec
 
 
-def is_artifact(subject: Path) -> bool:
-    """Whether ``subject`` is a folder with an artifact's manifest."""
-    return (subject / "manifest.json").is_file()
+@contextmanager
+def model_of(subject: Path) -> Iterator[Path]:
+    """The ONNX file of an artifact, there as long as the context lasts; of another file, that file."""
+    from ..artifacts import Artifact, looks_like_artifact
+
+    if subject.is_dir() or looks_like_artifact(subject):
+        artifact = Artifact.open(subject)
+        yield artifact.model
+    else:
+        yield subject
 
 
 def default_audit_folder(subject: Path) -> Path:
     """Where an audit is written: inside a run, beside a spec or an artifact."""
+    from ..artifacts import looks_like_artifact
+
     if subject.name in ("", ".."):
         subject = subject.resolve()
-    if subject.is_dir() and not is_artifact(subject):
+    if subject.is_dir() and not looks_like_artifact(subject):
         return subject / "audit"
-    return subject.with_name(f"{subject.name.removesuffix('.json')}-audit")
+    return subject.with_name(f"{subject.name.removesuffix('.json').removesuffix('.zip')}-audit")

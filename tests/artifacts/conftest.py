@@ -90,8 +90,10 @@ def save(graph: onnx.GraphProto, path: Path) -> None:
 
 
 BODY = {
+    "tools": {"onnxruntime": "1.31.1"},
     "spec_digest": "5" * 64,
     "precision": "fp32",
+    "int8": None,
     "input": {"name": "image", "shape": [1, 4, 4, 3], "dtype": "uint8"},
     "noise": None,
     "output": {"name": "features", "shape": [1, 1, 4, 4], "dtype": "float32"},
@@ -99,9 +101,11 @@ BODY = {
     "payload": {"bits": 32, "scale": 1.0, "zero_point": 0},
     "noise_std": 0.0,
     "opset": 20,
+    "runtimes": {"nnapi": {"supported": False, "nodes": 3, "unsupported": ["Gather_2"], "partitions": 2}},
     "parity": {"max_abs_error": 1e-6},
     "costs": {"macs": 16, "kernels": []},
     "limits": {"r2": {"limit": 0.5, "value": 0.4, "source": "user"}},
+    "measured": [{"latency_ms": 1.5, "device": "a board"}],
 }
 
 

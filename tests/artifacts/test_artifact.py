@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privynet.artifacts import Artifact, BrokenArtifact, file_digest, manifest_digest, seal
+from privynet.artifacts import (
+    Artifact,
+    BrokenArtifact,
+    RuntimeSupport,
+    file_digest,
+    manifest_digest,
+    seal,
+)
 from privynet.errors import InputError, NegativeResult, PrivynetError
 
 from .conftest import BODY, write_members
@@ -33,6 +40,10 @@ def test_sealed_artifact_opens_with_what_was_put_in(artifact):
     assert opened.model == artifact / "encoder.onnx"
     assert opened.manifest.input.shape == (1, 4, 4, 3)
     assert opened.manifest.parity == {"max_abs_error": 1e-6}
+    assert opened.manifest.formats == ("onnx",)
+    assert opened.manifest.runtimes["nnapi"] == RuntimeSupport(
+        supported=False, nodes=3, unsupported=("Gather_2",), partitions=2
+    )
     assert sorted(opened.manifest.files) == [name for name in MEMBERS if name != "manifest.json"]
     for name, info in opened.manifest.files.items():
         assert (info.sha256, info.bytes) == (file_digest(artifact / name), (artifact / name).stat().st_size)
@@ -123,6 +134,14 @@ def test_huge_member_is_refused_before_it_is_read(artifact):
     [
         (lambda document: document.update(extra=1), "extra"),
         (lambda document: document.pop("opset"), "opset"),
+        (lambda document: document.pop("runtimes"), "runtimes"),
+        (lambda document: document["runtimes"].update(tpu=document["runtimes"]["nnapi"]), "runtimes.tpu"),
+        (lambda document: document.update(formats=["onnx", "ort"]), "encoder.ort is missing"),
+        (lambda document: document.update(formats=["onnx", "onnx"]), "not sorted"),
+        (lambda document: document.update(formats=["executorch", "onnx"]), "encoder.pte is missing"),
+        (lambda document: document.update(formats=[]), "no onnx"),
+        (lambda document: document.update(int8={"nodes": 3}), "precision and int8 contradict"),
+        (lambda document: document.update(precision="int8"), "precision and int8 contradict"),
         (lambda document: document.update(precision="fp64"), "precision"),
         (lambda document: document["input"].update(shape=[0, 4, 4, 3]), "input.shape"),
         (
@@ -165,11 +184,20 @@ def test_not_even_a_space_of_the_manifest_can_be_changed(artifact):
         Artifact.open(artifact)
 
 
-@pytest.mark.parametrize(("key", "other", "own"), [("schema_version", 2, 1), ("artifact_version", 1, 2)])
-def test_another_version_is_not_for_this_privynet(artifact, key, other, own):
+@pytest.mark.parametrize(
+    ("key", "other", "hint"),
+    [
+        ("schema_version", 2, "reads 1; use the privynet that wrote it"),
+        ("artifact_version", 4, "reads 3; use the privynet that wrote it"),
+        ("artifact_version", 2, "reads 3; export it again"),
+        ("artifact_version", "\n" * 2000, "use the privynet"),
+    ],
+)
+def test_another_version_is_not_for_this_privynet(artifact, key, other, hint):
     rewrite(artifact, lambda document: document.update({key: other}))
-    with pytest.raises(InputError, match=rf"version {other}.*reads {own}"):
+    with pytest.raises(InputError, match=hint) as caught:
         Artifact.open(artifact)
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
 
 
 def test_what_is_no_artifact_at_all_is_bad_input(tmp_path):
@@ -180,7 +208,7 @@ def test_what_is_no_artifact_at_all_is_bad_input(tmp_path):
     (tmp_path / "manifest.json").write_text('{"manifest_version": 3}')
     with pytest.raises(InputError, match="expected a privynet artifact"):
         Artifact.open(tmp_path)
-    with pytest.raises(InputError, match="it is no folder"):
+    with pytest.raises(InputError, match="neither a folder nor a zip"):
         Artifact.open(tmp_path / "manifest.json")
 
 
@@ -248,7 +276,7 @@ def test_every_member_that_is_wrong_is_named(artifact):
 def test_incomplete_folder_is_not_sealed(tmp_path):
     write_members(tmp_path / "a")
     (tmp_path / "a" / "selftest.npz").unlink()
-    with pytest.raises(ValueError, match="must hold exactly"):
+    with pytest.raises(ValueError, match=r"selftest\.npz is missing"):
         seal(tmp_path / "a", BODY)
     write_members(tmp_path / "b")
     with pytest.raises(ValueError, match="precision"):

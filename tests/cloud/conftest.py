@@ -67,6 +67,10 @@ def make_artifact(
     body = {
         "spec_digest": hashlib.sha256(str(seed).encode()).hexdigest(),
         "precision": "fp32",
+        "tools": {},
+        "int8": None,
+        "runtimes": {},
+        "measured": [],
         "input": {"name": "image", "shape": [1, SIZE, SIZE, 3], "dtype": "uint8"},
         "noise": {"name": "noise", "shape": shape, "dtype": "float32"} if noisy_bytes else None,
         "output": {"name": output.name, "shape": shape, "dtype": "uint8" if noisy_bytes else "float32"},

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from privynet.artifacts import Artifact, manifest_digest
+from privynet.artifacts import Artifact
 from privynet.encoders import (
     EncoderSpec,
     Payload,
@@ -22,6 +22,8 @@ from privynet.encoders import (
 from privynet.errors import InputError
 from privynet.exporters import export, verify
 from privynet.toolkit.main import main
+
+from .hostile import reseal
 
 
 @pytest.fixture(scope="module")
@@ -78,23 +80,9 @@ def test_without_torch_parity_is_not_claimed(artifact: Path) -> None:
 
 
 def resealed(artifact: Path, out: Path) -> Path:
-    """A copy whose digests are made anew after ``change``: what a consistent forger would do."""
+    """A copy, to be changed and resealed: what a consistent forger would do."""
     shutil.copytree(artifact, out)
     return out
-
-
-def reseal(folder: Path) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    from privynet.artifacts import file_digest
-
-    for name in manifest["files"]:
-        manifest["files"][name] = {
-            "sha256": file_digest(folder / name),
-            "bytes": (folder / name).stat().st_size,
-        }
-    manifest["digest"] = manifest_digest(manifest)
-    text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
-    (folder / "manifest.json").write_text(text)
 
 
 def test_a_graph_with_other_weights_fails_the_self_test(artifact: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import onnx
 import pytest
 import torch
 
-from privynet.artifacts import Artifact, OrtEncoder, file_digest, manifest_digest
+from privynet.artifacts import Artifact, OrtEncoder
 from privynet.encoders import (
     Encoder,
     EncoderSpec,
@@ -27,6 +26,8 @@ from privynet.encoders import (
 )
 from privynet.errors import InputError
 from privynet.exporters import export, verify
+
+from .hostile import reseal
 
 KINDS = {"noise": (32, 0.4), "8 bits": (8, 0.0), "4 bits and noise": (4, 0.4), "2 bits": (2, 0.0)}
 
@@ -159,16 +160,6 @@ def test_the_readme_s_code_sends_and_reads(
 
 def forged(made: Made, folder: Path) -> Path:
     return Path(shutil.copytree(made.artifact, folder / "forged"))
-
-
-def reseal(folder: Path, **changes: Any) -> None:
-    """Digests made anew: what a consistent forger would do."""
-    manifest = json.loads((folder / "manifest.json").read_text()) | changes
-    for name in manifest["files"]:
-        size = (folder / name).stat().st_size
-        manifest["files"][name] = {"sha256": file_digest(folder / name), "bytes": size}
-    manifest["digest"] = manifest_digest(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
 
 
 def codes(folder: Path, **options: Any) -> set[str]:

@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 
 def export(
     subject: Annotated[Path, typer.Argument(metavar="RUN|SPEC", help="A search's --out or an encoder.json.")],
-    out: Annotated[Path, typer.Option(metavar="ARTIFACT", help="The new artifact folder.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="ARTIFACT", help="The new artifact: a folder, or one file if it ends in .zip."),
+    ],
     weights: SpecWeights = None,
     adapted_weights: AdaptedWeights = None,
     projection_weights: ProjectionWeights = None,
     allow_code: AllowCode = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign it with this Ed25519 private key (PEM or OpenSSH)."),
+    ] = None,
     force: Force = False,
     as_json: Json = False,
     seed: Seed = 0,
@@ -30,7 +37,8 @@ def export(
 ) -> None:
     """Write the artifact that ships.
 
-    A folder: the encoder as ONNX, its spec, a manifest with digests, a self-test.
+    A folder or a zip: the encoder as ONNX, its spec, a manifest with digests, a self-test. The password of an
+    encrypted KEY is taken from $PRIVYNET_KEY_PASSWORD.
     """
     screen = Screen(as_json=as_json, seed=seed)
     with screen.working() as progress:
@@ -43,6 +51,7 @@ def export(
             adapted_weights=adapted_weights,
             projection_weights=projection_weights,
             allowed_code=allow_code or (),
+            sign=sign,
             force=force,
             seed=seed,
             progress=progress,
@@ -60,4 +69,17 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
         yield f"parity with torch, checked in ONNX Runtime: largest error {parity['max_abs_error']:.2g}"
     else:
         yield "parity with torch: not run"
+    if result["signature"] is not None:
+        yield _signature_line(**result["signature"])
     yield from findings_table(result["findings"])
+
+
+def _signature_line(state: str, key: str | None) -> str:
+    lines = {
+        "unsigned": "unsigned: integrity, not origin",
+        "not_checked": f"signed with {key}, which nobody was asked about: integrity, not origin (--key FILE)",
+        "valid": f"signed with {key}",
+        "other_key": f"signed with {key}, another key than the one given",
+        "wrong": "the signature is wrong",
+    }
+    return lines[state]

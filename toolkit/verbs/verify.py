@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,20 +24,32 @@ from .export import tables
 
 def verify(
     artifact: ArtifactPath,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY", help="It must be signed by the owner of this public key (PEM or OpenSSH)."
+        ),
+    ] = None,
     weights: SpecWeights = None,
     adapted_weights: AdaptedWeights = None,
     projection_weights: ProjectionWeights = None,
     allow_code: AllowCode = None,
     without_torch: Annotated[
-        bool, typer.Option("--without-torch", help="Do not rebuild the encoder to compare with.")
+        bool,
+        typer.Option(
+            "--without-torch",
+            help="Do not rebuild the encoder to compare with; needs onnxruntime, onnx and numpy only.",
+        ),
     ] = False,
     as_json: Json = False,
     seed: Seed = 0,
     debug: Debug = False,
 ) -> None:
-    """Check an artifact.
+    """Check an artifact, a folder or a zip, that may come from anybody.
 
-    Digests, graph, self-test, parity with torch; exit code 3 when a check fails.
+    Digests, signature, the graph before and after it is loaded, self-test, parity with torch. Exit code 3
+    when a check fails, 2 when it is no artifact at all. Digests show that it is whole, not whom it is from:
+    whoever changes it can make them anew. Against that help --key and, for the encoder, parity with torch.
     """
     screen = Screen(as_json=as_json, seed=seed)
     with screen.working() as progress:
@@ -44,6 +57,7 @@ def verify(
 
         result = verify(
             artifact,
+            key=key,
             weights=weights,
             adapted_weights=adapted_weights,
             projection_weights=projection_weights,
@@ -57,5 +71,5 @@ def verify(
         more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
         raise NegativeResult(
             f"artifact {artifact} fails its check: {errors[0]['message']}{more}",
-            hint="get a fresh copy or export it again",
+            hint="do not use it; get a fresh copy or export it again",
         )
