@@ -12,18 +12,23 @@ from ..encoders.spec import EncoderSpec
 from ..errors import InputError, NegativeResult
 from ..progress import SILENT, Progress
 from .graph_checks import graph_faults
+from .precision import Precision, in_precision, int8_against_fp32, slower_finding
 from .probes import probes
 from .readme import artifact_readme
 from .selftest import write_selftest
 from .tools import tool_versions
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..encoders import Encoder
+    from .int8 import Judge
 
 INPUT_NAME = "images"
 NOISE_NAME = "noise"
 
-_STEPS = 4
+_STEPS = 5
 
 
 def read_subject(subject: Path) -> tuple[EncoderSpec, Mapping[str, Any]]:
@@ -45,6 +50,11 @@ def export(
     subject: Path,
     *,
     out: Path,
+    precision: Precision | None = None,
+    images: NDArray[np.uint8] | None = None,
+    judge: Judge | None = None,
+    max_loss: float | None = None,
+    on: str | None = None,
     weights: str | None = None,
     adapted_weights: str | None = None,
     projection_weights: str | None = None,
@@ -57,14 +67,20 @@ def export(
     """Write the artifact of a run's chosen encoder, or of a spec file, to ``out``: a folder, or one zip if it
     ends in ``.zip``.
 
+    ``precision``: default that of the spec. int8 is calibrated on ``images``, uint8 (n, H, H, 3), or has the
+    grids of the spec; with ``judge``, the task score of what an encoder sends, and ``max_loss`` it is the
+    first choice of float32 layers that loses no more. ``on``, a target of ``bench``: times int8 there
+    relative to fp32, for the manifest; where it is slower a finding says so.
+
     Parity with torch is checked in ONNX Runtime before anything appears under its final name; ``seed`` draws
     the synthetic images and the noise of that check and of the self-test. ``sign`` is a file with an Ed25519
     private key. The same spec, versions and key give the same bytes.
 
     Raises:
         InputError: ``subject`` is neither run nor spec, its weights, adapted weights or projection are
-            missing or others, ``sign`` holds no key, or ``out`` exists.
-        NegativeResult: ONNX Runtime gives other values than torch, or the graph uses what no artifact may.
+            missing or others, int8 has no images, ``sign`` holds no key, or ``out`` exists.
+        NegativeResult: ONNX Runtime gives other values than torch, int8 loses more than it may, or the graph
+            uses what no artifact may.
     """
     from ..encoders.building import build_encoder
 
@@ -78,8 +94,17 @@ def export(
             projection_weights=projection_weights,
             allowed_code=allowed_code,
         )
+        task.advance(note=precision or "")
+        encoder, int8 = in_precision(
+            encoder, precision, images=images, judge=judge, max_loss=max_loss, progress=progress
+        )
+        spec = encoder.spec
         task.advance(note="graph")
-        written = write_onnx(encoder, folder / "encoder.onnx", seed=seed)
+        file = folder / "encoder.onnx"
+        written = write_onnx(encoder, file, seed=seed)
+        measured = (
+            [int8_against_fp32(encoder, file, on=on, seed=seed, progress=progress)] if int8 and on else []
+        )
         task.advance(note="self-test")
         session = OrtEncoder.open(
             folder / "encoder.onnx",
@@ -92,7 +117,8 @@ def export(
         task.advance(note="manifest")
         spec.for_shipping().write(folder / "encoder.json")
         (folder / "README.md").write_text(artifact_readme(spec, encoder.feature_shape), encoding="utf-8")
-        manifest = seal(folder, _manifest_body(encoder, written, limits), key=key)
+        body = {**_manifest_body(encoder, written, limits), "int8": int8, "measured": measured}
+        manifest = seal(folder, body, key=key)
         _check_graph(folder / "encoder.onnx", manifest)
         task.advance()
     return {
@@ -103,7 +129,9 @@ def export(
             "key": None if key is None else key.public_key.fingerprint,
         },
         "parity": manifest.parity,
-        "findings": [],
+        "int8": int8,
+        "measured": measured,
+        "findings": [slower for one in measured if (slower := slower_finding(one))],
         "inputs": spec_inputs(spec),
     }
 
@@ -161,8 +189,7 @@ def _manifest_body(encoder: Encoder, written: Mapping[str, Any], limits: Mapping
     return {
         "tools": tool_versions(),
         "spec_digest": encoder.digest,
-        "precision": "fp32",
-        "int8": None,
+        "precision": "int8" if encoder.spec.int8 else "fp32",
         "input": {
             "name": INPUT_NAME,
             "shape": [1, encoder.input_size, encoder.input_size, 3],
@@ -182,5 +209,4 @@ def _manifest_body(encoder: Encoder, written: Mapping[str, Any], limits: Mapping
         "parity": {key: written[key] for key in ("max_abs_error", "max_abs_output")},
         "costs": {**costs, "storage_kb": written["bytes"] / 1024},
         "limits": dict(limits),
-        "measured": [],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -70,3 +71,16 @@ def int8_against_fp32(
         "on": on,
         "machine": found["machine"],
     }
+
+
+def slower_finding(measured: Mapping[str, Any]) -> dict[str, str] | None:
+    """A warning where int8 was measured to take longer."""
+    ratio = measured["ratio"]
+    low, high = ratio["ci95"]
+    if low <= 1:
+        return None
+    message = (
+        f"int8 takes {ratio['value']:.2f} ({low:.2f}..{high:.2f}) times as long as fp32 on {measured['on']}:"
+        " export in fp32 for it"
+    )
+    return {"code": "int8-slower", "severity": "warning", "file": "encoder.onnx", "message": message}

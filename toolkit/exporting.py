@@ -30,14 +30,16 @@ def export_subject(
     max_accuracy_loss: float | None = None,
     image_size: int = 64,
     progress: Progress = SILENT,
+    on: str = "local",
     **options: Any,
 ) -> dict[str, Any]:
     """``privynet.exporters.export``, calibrated on ``calibration`` images of ``data``, or of the run's own.
 
-    ``head``: a folder of ``train-head``, whose accuracy on the ``select`` split is told for float32 and int8;
-    with ``max_accuracy_loss`` layers are left in float32 until no more than that is lost. ``options`` are
-    the others of ``export``. Raises as it does, and :class:`InputError` where int8 lacks images, a head is of
-    another encoder or of other classes, or something is asked for that int8 alone has.
+    ``head``: a folder of ``train-head``, whose accuracy on the ``select`` split is told for float32 and
+    int8; with ``max_accuracy_loss`` layers are left in float32 until no more than that is lost. On ``on``, a
+    target of ``bench``, int8 is timed relative to float32. ``options`` are the others of ``export``. Raises
+    as it does, and :class:`InputError` where int8 lacks images, a head is of another encoder or of other
+    classes, or something is asked for that int8 alone has.
     """
     from ..exporters import export
     from ..exporters.export import read_subject
@@ -46,7 +48,7 @@ def export_subject(
     wanted = precision or ("int8" if spec.int8 else "fp32")
     if wanted == "fp32":
         _only_for_int8(head=head, max_accuracy_loss=max_accuracy_loss)
-        return export(subject, precision="fp32", data=data, progress=progress, **options)
+        return export(subject, precision="fp32", progress=progress, **options)
     if max_accuracy_loss is not None and head is None:
         raise InputError("--max-accuracy-loss needs a head", hint="name one with --head")
     name = data or _own_source(subject)
@@ -67,7 +69,7 @@ def export_subject(
         images=images,
         judge=judge,
         max_loss=max_accuracy_loss,
-        data=data,
+        on=on,
         progress=progress,
         **options,
     )
