@@ -101,8 +101,9 @@ class Artifact:
         signature = None
         if (folder / SIGNATURE).exists():
             signature = Signature.parse((folder / SIGNATURE).read_bytes())
-            if signature is None:
-                raise BrokenArtifact(path, [Fault(SIGNATURE, f"{SIGNATURE} holds no signature")], manifest)
+            if signature is None or signature.public_key.raw.hex() != manifest.signer:
+                fault = Fault(SIGNATURE, f"{SIGNATURE} holds no signature by the manifest's signer")
+                raise BrokenArtifact(path, [fault], manifest)
         return cls(path, folder, manifest, (folder / MANIFEST).read_bytes(), spec, signature)
 
     @property
@@ -195,14 +196,14 @@ def _damaged(path: Path, reason: str) -> BrokenArtifact:
 
 def _member_faults(folder: Path, manifest: Manifest) -> Iterator[Fault]:
     """What is wrong with the members, the first of each; digests are compared where all else is right."""
-    expected = manifest.files.keys() | {MANIFEST, SIGNATURE}
+    expected = manifest.files.keys() | {MANIFEST} | ({SIGNATURE} if manifest.signer else set())
     found = set(_first_names(folder, len(expected) + 1))
     for name in sorted(found - expected):
         yield Fault(name, f"{name!r} does not belong to it")
     if found - expected:
         # Not all names were read, so what is missing is not known.
         return
-    for name in sorted(expected - {SIGNATURE} - found):
+    for name in sorted(expected - found):
         yield Fault(name, f"{name} is missing")
     if SIGNATURE in found and (reason := _plain_fault(folder, SIGNATURE)) is not None:
         yield Fault(SIGNATURE, reason)

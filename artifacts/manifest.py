@@ -49,7 +49,8 @@ MEMBER_LIMITS = {
 }
 """Every member that an artifact can have, with the most bytes that it may have."""
 
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""32 bytes: a SHA-256, a key."""
 _Dimension = Annotated[int, Field(ge=1)]
 _Count = Annotated[int, Field(ge=0)]
 
@@ -69,7 +70,7 @@ class TensorInfo(_Model):
 class FileInfo(_Model):
     """A member of the artifact."""
 
-    sha256: _Sha256
+    sha256: _Hex
     bytes: _Count
 
 
@@ -114,12 +115,14 @@ class Manifest(_Model):
     """What the encoder is there as, sorted; the same encoder in each."""
     runtimes: dict[Runtime, RuntimeSupport]
     files: dict[str, FileInfo]
+    signer: _Hex | None
+    """The Ed25519 public key, as hex, with which it is signed; null for none."""
     parity: dict[str, JsonValue]
     costs: dict[str, JsonValue]
     limits: dict[str, JsonValue]
     measured: list[dict[str, JsonValue]]
     """What was measured, and where."""
-    digest: _Sha256
+    digest: _Hex
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -57,8 +57,8 @@ def new_artifact(out: Path, *, force: bool = False) -> Iterator[Path]:
 def seal(folder: Path, body: Mapping[str, Any], *, key: SigningKey | None = None) -> Manifest:
     """Make a folder that holds all other members an artifact: write ``manifest.json``, signed with ``key``.
 
-    ``body`` has all keys of the manifest but versions, ``formats``, ``files`` and ``digest``, which are added
-    here. Raises ``ValueError`` when a member or a key is missing, foreign or of the wrong type, and
+    ``body`` has all keys of the manifest but versions, ``formats``, ``files``, ``signer`` and ``digest``.
+    Raises ``ValueError`` when a member or a key is missing, foreign or of the wrong type, and
     ``PrivynetError`` when a member is too large or the disk is full.
     """
     names = sorted(file.name for file in folder.iterdir())
@@ -79,6 +79,7 @@ def seal(folder: Path, body: Mapping[str, Any], *, key: SigningKey | None = None
             name: {"sha256": file_digest(folder / name), "bytes": (folder / name).stat().st_size}
             for name in names
         },
+        "signer": None if key is None else key.public_key.raw.hex(),
     }
     document["digest"] = manifest_digest(document)
     data = canonical(document)

@@ -14,8 +14,8 @@ hang. Of those that were **accepted**:
 - ``other``: resealed, and it gives something else. Digests, graph and self-test cannot know; ``parity`` says
   how many of these a check with torch refuses. A signature refuses all that is resealed.
 
-Of those refused, ``ORT died`` counts where loading or running crashed or took too much and the process of its
-own was what ended.
+Of those refused, ``died`` counts where loading or running crashed or took too much: it ended the process of
+its own that it is done in.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ import numpy as np
 from artifact_mutations import MUTATIONS, mutate
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from measured_rows import machine
 
 from privynet.artifacts import Artifact
 from privynet.encoders import Payload, Splitter, load_backbone, make_encoder, parse_backbone
@@ -195,7 +196,7 @@ def show(outcomes: list[Outcome]) -> None:
     rows: dict[tuple[bool, str], list[Outcome]] = defaultdict(list)
     for one in outcomes:
         rows[one.resealed, one.kind].append(one)
-    head = ["kind of change", "n", *ANSWERS, "ORT died", "slowest s"]
+    head = ["kind of change", "n", *ANSWERS, "died", "slowest s"]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for (resealed, kind), found in rows.items():
         print(line(f"{kind}, resealed" if resealed else kind, found))
@@ -204,9 +205,12 @@ def show(outcomes: list[Outcome]) -> None:
 
 def line(title: str, found: list[Outcome]) -> str:
     counts = Counter(one.answer for one in found)
-    died = sum("crashes ONNX Runtime" in one.said or " takes more than " in one.said for one in found)
-    cells = [title, len(found), *(counts[answer] for answer in ANSWERS), died]
+    cells = [title, len(found), *(counts[answer] for answer in ANSWERS), sum(map(died, found))]
     return "| " + " | ".join(map(str, cells)) + f" | {max(one.seconds for one in found):.1f} |"
+
+
+def died(outcome: Outcome) -> bool:
+    return "crashes what loads it" in outcome.said or " takes more than " in outcome.said
 
 
 def main() -> None:
@@ -241,10 +245,12 @@ def main() -> None:
             print(one)
     results = Path(__file__).parent / "results" / f"hostile_artifacts-{arguments.size}.json"
     document: dict[str, Any] = {
+        "machine": machine(),
         "seed": arguments.seed,
         "seconds": round(time.monotonic() - started),
         "refused_by_parity": parity,
         "max_rss_kb": usage.ru_maxrss,
+        "died": [asdict(one) for one in outcomes if died(one)],
         "accepted": [asdict(one) for one in outcomes if one.answer in ("same", "other")],
         "counts": [
             {

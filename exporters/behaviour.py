@@ -60,7 +60,7 @@ def faults_when_run(artifact: Artifact) -> list[Fault]:
         return [("graph", "encoder.onnx", f"takes more than {SECONDS} s of processor time to load and run")]
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        return [("graph", "encoder.onnx", f"crashes ONNX Runtime ({name})")]
+        return [("graph", "encoder.onnx", f"crashes what loads it ({name})")]
     if done.returncode:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["nothing said"])[-1]
         raise PrivynetError(f"the graph could not be tried: {one_line(last)}")

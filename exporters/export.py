@@ -11,12 +11,16 @@ from ..artifacts import Manifest, OrtEncoder, RunFolder, SigningKey, new_artifac
 from ..encoders.spec import EncoderSpec
 from ..errors import InputError, NegativeResult
 from ..progress import SILENT, Progress
+from .formats import Source, check_formats, converters, write_formats
 from .graph_checks import graph_faults
-from .precision import Precision, in_precision, int8_against_fp32, slower_finding
+from .precision import Precision, in_precision, int8_against_fp32, precision_of, slower_finding
 from .probes import probes
 from .readme import artifact_readme
+from .runtimes import Support, check_for, check_runtime, support
 from .selftest import write_selftest
+from .selftest_images import SelfTest, selftest_images, selftest_warnings
 from .tools import tool_versions
+from .weights import write_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,10 +55,15 @@ def export(
     *,
     out: Path,
     precision: Precision | None = None,
-    images: NDArray[np.uint8] | None = None,
+    calibration_images: NDArray[np.uint8] | None = None,
     judge: Judge | None = None,
     max_loss: float | None = None,
     on: str | None = None,
+    formats: Collection[str] = (),
+    for_runtime: str | None = None,
+    with_weights: bool = False,
+    selftest: SelfTest = "synthetic",
+    data: str | None = None,
     weights: str | None = None,
     adapted_weights: str | None = None,
     projection_weights: str | None = None,
@@ -67,24 +76,33 @@ def export(
     """Write the artifact of a run's chosen encoder, or of a spec file, to ``out``: a folder, or one zip if it
     ends in ``.zip``.
 
-    ``precision``: default that of the spec. int8 is calibrated on ``images``, uint8 (n, H, H, 3), or has the
-    grids of the spec; with ``judge``, the task score of what an encoder sends, and ``max_loss`` it is the
-    first choice of float32 layers that loses no more. ``on``, a target of ``bench``: times int8 there
-    relative to fp32, for the manifest; where it is slower a finding says so.
+    ``precision``: default that of the spec. int8 is calibrated on ``calibration_images``, uint8
+    (n, H, H, 3), or has the grids of the spec; with ``judge``, the task score of what an encoder sends, and
+    ``max_loss`` it is the first choice of float32 layers that loses no more. ``on``, a target of ``bench``:
+    times int8 there relative to fp32, for the manifest; where it is slower a finding says so.
 
-    Parity with torch is checked in ONNX Runtime before anything appears under its final name; ``seed`` draws
-    the synthetic images and the noise of that check and of the self-test. ``sign`` is a file with an Ed25519
+    ``formats``: what the encoder is to be there as beside ONNX, of ``formats.FORMATS``. ``for_runtime``: one
+    of ``runtimes.RUNTIMES`` for which the graph is written, and which must take it. ``with_weights`` adds the
+    encoder's tensors. With ``selftest="data"`` the self-test holds images of ``data``. Parity with torch, and
+    of each format with ONNX, is checked before anything appears under its final name; ``seed`` draws the
+    synthetic images and the noise of that check and of the self-test. ``sign`` is a file with an Ed25519
     private key. The same spec, versions and key give the same bytes.
 
     Raises:
         InputError: ``subject`` is neither run nor spec, its weights, adapted weights or projection are
-            missing or others, int8 has no images, ``sign`` holds no key, or ``out`` exists.
-        NegativeResult: ONNX Runtime gives other values than torch, int8 loses more than it may, or the graph
-            uses what no artifact may.
+            missing or others, int8 has no images, a format has no converter here or is none of int8, ``sign``
+            holds no key, or ``out`` exists.
+        NegativeResult: ONNX Runtime gives other values than torch, a format others than ONNX, int8 loses more
+            than it may, ``for_runtime`` does not take the network, or the graph uses what no artifact may.
     """
     from ..encoders.building import build_encoder
 
+    if for_runtime is not None:
+        check_runtime(for_runtime)
     spec, limits = read_subject(subject)
+    wanted = precision_of(spec, precision)
+    names = check_formats(formats, precision=wanted)
+    images = selftest_images(selftest, data=data, size=spec.input_size, seed=seed)
     key = None if sign is None else SigningKey.read(sign)
     with progress.task("export", _STEPS) as task, new_artifact(out, force=force) as folder:
         encoder = build_encoder(
@@ -94,14 +112,20 @@ def export(
             projection_weights=projection_weights,
             allowed_code=allowed_code,
         )
-        task.advance(note=precision or "")
+        task.advance(note=wanted)
         encoder, int8 = in_precision(
-            encoder, precision, images=images, judge=judge, max_loss=max_loss, progress=progress
+            encoder,
+            wanted,
+            images=calibration_images,
+            judge=judge,
+            max_loss=max_loss,
+            progress=progress,
         )
         spec = encoder.spec
         task.advance(note="graph")
         file = folder / "encoder.onnx"
-        written = write_onnx(encoder, file, seed=seed)
+        written = write_onnx(encoder, file, seed=seed, for_runtime=for_runtime)
+        runtimes = _runtimes(file, for_runtime)
         measured = (
             [int8_against_fp32(encoder, file, on=on, seed=seed, progress=progress)] if int8 and on else []
         )
@@ -113,11 +137,26 @@ def export(
             noise_std=spec.noise_std,
             feature_shape=encoder.feature_shape,
         )
-        write_selftest(folder / "selftest.npz", session, seed=seed)
+        write_selftest(folder / "selftest.npz", session, images, seed=seed)
+        task.advance(note="formats")
+        parity = _write_formats(names, encoder, session, folder, seed=seed)
+        if with_weights:
+            write_weights(encoder, folder / "encoder.safetensors")
         task.advance(note="manifest")
         spec.for_shipping().write(folder / "encoder.json")
-        (folder / "README.md").write_text(artifact_readme(spec, encoder.feature_shape), encoding="utf-8")
-        body = {**_manifest_body(encoder, written, limits), "int8": int8, "measured": measured}
+        page = artifact_readme(
+            spec,
+            encoder.feature_shape,
+            runtimes=runtimes,
+            formats=["onnx", *names],
+            weights=with_weights,
+            selftest_of_data=selftest == "data",
+        )
+        (folder / "README.md").write_text(page, encoding="utf-8")
+        body = _manifest_body(encoder, written, limits, runtimes)
+        body |= {"int8": int8, "measured": measured}
+        body["tools"] |= converters(names)
+        body["parity"] |= {"formats": parity} if parity else {}
         manifest = seal(folder, body, key=key)
         _check_graph(folder / "encoder.onnx", manifest)
         task.advance()
@@ -131,7 +170,11 @@ def export(
         "parity": manifest.parity,
         "int8": int8,
         "measured": measured,
-        "findings": [slower for one in measured if (slower := slower_finding(one))],
+        "runtimes": {name: found.model_dump(mode="json") for name, found in manifest.runtimes.items()},
+        "findings": [
+            *selftest_warnings(selftest, data=data),
+            *(slower for one in measured if (slower := slower_finding(one))),
+        ],
         "inputs": spec_inputs(spec),
     }
 
@@ -143,9 +186,13 @@ def spec_inputs(spec: EncoderSpec) -> dict[str, str]:
     return {"spec": spec.digest, "weights": spec.weights_digest, **adapted, **projection}
 
 
-def write_onnx(encoder: Encoder, path: Path, *, seed: int = 0) -> dict[str, Any]:
+def write_onnx(
+    encoder: Encoder, path: Path, *, seed: int = 0, for_runtime: str | None = None
+) -> dict[str, Any]:
     """Write an encoder as ONNX with a static batch of one; returns what ``export_module`` does.
 
+    ``for_runtime``: the runtime whose operators are used where there is a choice; an int8 graph is the one
+    that its spec's grids are for.
     Inputs ``images`` and, where noise is added, ``noise``; output ``features`` or, of integers, ``payload``.
     """
     import torch
@@ -169,7 +216,27 @@ def write_onnx(encoder: Encoder, path: Path, *, seed: int = 0) -> dict[str, Any]
         output_name=encoder.payload.output_name,
         payload=encoder.payload,
         checks=checks,
+        for_runtime=for_runtime,
     )
+
+
+def _runtimes(model: Path, for_runtime: str | None) -> dict[str, Support]:
+    import onnx
+
+    graph = onnx.load(model)
+    if for_runtime is not None:
+        check_for(graph, for_runtime)
+    return support(graph)
+
+
+def _write_formats(
+    names: Collection[str], encoder: Encoder, session: OrtEncoder, folder: Path, *, seed: int
+) -> dict[str, Any]:
+    images, noise = probes(
+        encoder.input_size, encoder.feature_shape if encoder.noise_std else None, seed=seed
+    )
+    source = Source(encoder, folder / "encoder.onnx", images, noise, session.send(images, noise))
+    return write_formats(names, source, folder)
 
 
 def _check_graph(model: Path, manifest: Manifest) -> None:
@@ -181,7 +248,12 @@ def _check_graph(model: Path, manifest: Manifest) -> None:
         )
 
 
-def _manifest_body(encoder: Encoder, written: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
+def _manifest_body(
+    encoder: Encoder,
+    written: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    runtimes: Mapping[str, Support],
+) -> dict[str, Any]:
     costs = asdict(encoder.costs)
     del costs["kernels"]
     features, payload = encoder.feature_shape, encoder.payload
@@ -205,7 +277,7 @@ def _manifest_body(encoder: Encoder, written: Mapping[str, Any], limits: Mapping
         "payload": payload.model_dump(),
         "noise_std": encoder.noise_std,
         "opset": written["opset"],
-        "runtimes": {},
+        "runtimes": {name: asdict(found) for name, found in runtimes.items()},
         "parity": {key: written[key] for key in ("max_abs_error", "max_abs_output")},
         "costs": {**costs, "storage_kb": written["bytes"] / 1024},
         "limits": dict(limits),

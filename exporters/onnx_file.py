@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..artifacts import Payload, file_digest, replace_file
 from ..errors import NegativeResult, PrivynetError
 from .agreement import Agreement, compare
+from .onnx_rewrites import rewrite_for, simplify
 
 if TYPE_CHECKING:
     import onnx
@@ -36,13 +37,15 @@ def export_module(
     dynamic_batch: bool = False,
     payload: Payload | None = None,
     checks: Sequence[Sequence[NDArray[Any]]] = (),
+    for_runtime: str | None = None,
 ) -> dict[str, Any]:
     """Write ``module`` as ONNX and check it against torch in ONNX Runtime.
 
     ``example`` is one input or several, with their names in ``input_name``. With ``dynamic_batch`` the first
     axis of inputs and output is symbolic, otherwise every shape is the example's. Outputs are compared on
     each of ``checks``, all inputs of one run (default: the example); as ``payload`` says where they are
-    integers. Returns ``max_abs_error``, ``max_abs_output``, ``opset``, ``sha256``, ``bytes``.
+    integers. ``for_runtime``: whose operators are used where there is a choice. Returns ``max_abs_error``,
+    ``max_abs_output``, ``opset``, ``sha256``, ``bytes``.
 
     Raises:
         NegativeResult: ONNX Runtime gives other values than torch.
@@ -50,7 +53,14 @@ def export_module(
     """
     examples = [example] if not isinstance(example, Sequence) else list(example)
     names = [input_name] if isinstance(input_name, str) else list(input_name)
-    model = to_onnx(module, examples, input_names=names, output_name=output_name, dynamic_batch=dynamic_batch)
+    model = to_onnx(
+        module,
+        examples,
+        input_names=names,
+        output_name=output_name,
+        dynamic_batch=dynamic_batch,
+        for_runtime=for_runtime,
+    )
     data = model.SerializeToString(deterministic=True)
     with replace_file(path) as temporary:
         temporary.write_bytes(data)
@@ -76,6 +86,7 @@ def to_onnx(
     input_names: Sequence[str],
     output_name: str,
     dynamic_batch: bool = False,
+    for_runtime: str | None = None,
 ) -> onnx.ModelProto:
     """The module as a checked ONNX model without names, paths or stack traces of the build."""
     import onnx
@@ -101,7 +112,11 @@ def to_onnx(
         first = str(error).strip().splitlines()[0]
         raise PrivynetError(f"the network cannot be exported to ONNX: {first}") from error
     assert program is not None
-    model: onnx.ModelProto = anonymised(program.model_proto)
+    model: onnx.ModelProto = program.model_proto
+    simplify(model)
+    if for_runtime is not None:
+        rewrite_for(model, for_runtime)
+    anonymise(model)
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     if opset != OPSET:
         raise PrivynetError(f"the exporter gave opset {opset} where {OPSET} was asked for")
@@ -128,8 +143,8 @@ def parity(
     return compare(np.concatenate(got), np.concatenate(wanted), payload)
 
 
-def anonymised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without what tools note about the build; nodes and values are named by their place.
+def anonymise(model: onnx.ModelProto) -> None:
+    """Remove what tools note about the build, and name nodes and values by their place.
 
     The exporter's metadata holds stack traces with paths of the build machine, its names the structure of the
     backbone's code; both would make equal encoders differ in their bytes.
@@ -159,7 +174,6 @@ def anonymised(model: onnx.ModelProto) -> onnx.ModelProto:
         del value.metadata_props[:]
     # Inferred shapes of inner values are found again by whoever loads the file.
     del graph.value_info[:]
-    return model
 
 
 @contextlib.contextmanager

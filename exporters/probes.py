@@ -20,17 +20,23 @@ def synthetic_images(size: int, *, seed: int) -> NDArray[np.uint8]:
     return images
 
 
-def probes(
-    size: int, noise_shape: tuple[int, int, int] | None, *, seed: int
+def with_noise(
+    images: NDArray[np.uint8], noise_shape: tuple[int, int, int] | None, *, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
     """Images (n, size, size, 3), and noise (n, C, h, w) for an encoder that adds any.
 
-    All synthetic images with zeros for noise, then the first and the last with pseudo-random noise, which is
-    for checks only and never that of a device.
+    All of the images with zeros for noise, then the first and the last with pseudo-random noise, which is for
+    checks only and never that of a device.
     """
-    images = synthetic_images(size, seed=seed)
     if noise_shape is None:
         return images, None
     noisy = np.random.default_rng([seed, 1]).standard_normal((_NOISY, *noise_shape), np.float32)
     silence = np.zeros((len(images), *noise_shape), np.float32)
     return np.concatenate([images, images[[0, -1]]]), np.concatenate([silence, noisy])
+
+
+def probes(
+    size: int, noise_shape: tuple[int, int, int] | None, *, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+    """:func:`with_noise` of all synthetic images."""
+    return with_noise(synthetic_images(size, seed=seed), noise_shape, seed=seed)

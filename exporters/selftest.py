@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..artifacts import Manifest, OrtEncoder
 from .agreement import TOLERANCE, compare
-from .probes import probes
+from .probes import with_noise
 
 _MOST_ROWS = 64
 _MOST_DIRECTORY_BYTES = 2**12
@@ -28,10 +28,9 @@ class BadSelfTest(Exception):
     """A file that is no self-test of the artifact that it lies in."""
 
 
-def write_selftest(path: Path, session: OrtEncoder, *, seed: int) -> None:
-    """Feed synthetic images and noise, and keep them with what was sent."""
-    noise_shape = session.feature_shape if session.noise_std else None
-    images, noise = probes(session.input_size, noise_shape, seed=seed)
+def write_selftest(path: Path, session: OrtEncoder, images: NDArray[np.uint8], *, seed: int) -> None:
+    """Feed images, and noise where it is added, and keep them with what was sent."""
+    images, noise = with_noise(images, session.feature_shape if session.noise_std else None, seed=seed)
     # A payload's integers have no tolerance to state: they may differ by one step.
     stated = {} if session.payload.quantised else {"tolerance": np.float32(TOLERANCE)}
     fed = {"images": images} if noise is None else {"images": images, "noise": noise}

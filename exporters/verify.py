@@ -99,6 +99,9 @@ def _result(
         "files": {} if manifest is None else {name: f.model_dump() for name, f in manifest.files.items()},
         "signature": signature,
         "parity": parity,
+        "runtimes": {}
+        if manifest is None
+        else {name: found.model_dump(mode="json") for name, found in manifest.runtimes.items()},
         "findings": findings,
         "inputs": {**sealed, **({} if spec is None else spec_inputs(spec))},
     }

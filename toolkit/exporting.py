@@ -43,12 +43,12 @@ def export_subject(
     """
     from ..exporters import export
     from ..exporters.export import read_subject
+    from ..exporters.precision import precision_of
 
     spec, _ = read_subject(subject)
-    wanted = precision or ("int8" if spec.int8 else "fp32")
-    if wanted == "fp32":
+    if precision_of(spec, precision) == "fp32":
         _only_for_int8(head=head, max_accuracy_loss=max_accuracy_loss)
-        return export(subject, precision="fp32", progress=progress, **options)
+        return export(subject, precision="fp32", data=data, progress=progress, **options)
     if max_accuracy_loss is not None and head is None:
         raise InputError("--max-accuracy-loss needs a head", hint="name one with --head")
     name = data or _own_source(subject)
@@ -66,10 +66,11 @@ def export_subject(
     return export(
         subject,
         precision="int8",
-        images=images,
+        calibration_images=images,
         judge=judge,
         max_loss=max_accuracy_loss,
         on=on,
+        data=data,
         progress=progress,
         **options,
     )

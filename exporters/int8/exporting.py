@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..onnx_file import anonymised, to_onnx
+from ..onnx_file import anonymise, to_onnx
 from .quantising import Grid, grid_tensors, quantised
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def int8_graph(graph: onnx.ModelProto, encoder: Encoder, int8: Int8) -> onnx.Mod
             made = _followed_by(made, _packing(encoder))
     elif payload.quantised or encoder.noise_std:
         made = _followed_by(made, _sending(encoder))
-    return anonymised(made)
+    anonymise(made)
+    return made
 
 
 def _is_sent_as_it_is(encoder: Encoder) -> bool:

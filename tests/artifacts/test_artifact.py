@@ -284,6 +284,43 @@ def test_incomplete_folder_is_not_sealed(tmp_path):
     assert not (tmp_path / "b" / "manifest.json").exists()
 
 
+def test_members_of_other_formats_are_sealed_where_they_lie(tmp_path):
+    folder = tmp_path / "artifact"
+    write_members(folder)
+    for name in ("encoder.ort", "required_operators.config", "encoder.mlpackage.zip", "encoder.safetensors"):
+        (folder / name).write_bytes(name.encode())
+    seal(folder, BODY)
+    opened = Artifact.open(folder)
+    assert opened.manifest.formats == ("coreml", "onnx", "ort")
+    assert opened.manifest.files["encoder.ort"].bytes == len("encoder.ort")
+    (folder / "encoder.ort").write_bytes(b"encoder.orT")
+    with pytest.raises(BrokenArtifact, match=r"encoder\.ort has another SHA-256"):
+        Artifact.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("encoder.ort", "required_operators.config is missing"),
+        ("encoder.onnx.data", "holds encoder.onnx.data, which cannot be sealed"),
+        ("manifest.sig", "holds manifest.sig, which cannot be sealed"),
+    ],
+)
+def test_members_that_cannot_be_are_not_sealed(tmp_path, name, message):
+    write_members(tmp_path / "a")
+    (tmp_path / "a" / name).touch()
+    with pytest.raises(ValueError, match=message):
+        seal(tmp_path / "a", BODY)
+    assert not (tmp_path / "a" / "manifest.json").exists()
+
+
+def test_a_member_that_no_one_could_open_is_not_sealed(tmp_path):
+    write_members(tmp_path / "a")
+    (tmp_path / "a" / "README.md").write_bytes(bytes(2**20 + 1))
+    with pytest.raises(PrivynetError, match=r"README\.md is larger than the 1048576 bytes"):
+        seal(tmp_path / "a", BODY)
+
+
 def test_full_disk_while_sealing_leaves_no_manifest(tmp_path):
     write_members(tmp_path / "a")
     script = (

@@ -88,7 +88,7 @@ def test_the_matrix_is_in_the_graph_alone(matrix: np.ndarray, folder: Path) -> N
         assert "safetensors" not in text and f"{matrix[0, 0]:.5f}" not in text
     spec = json.loads((folder / "artifact" / "encoder.json").read_text())
     assert spec["projection"].keys() == {"outputs", "method", "digest"}
-    assert "how channels are mixed" in (folder / "artifact" / "README.md").read_text()
+    assert "How channels are mixed" in (folder / "artifact" / "README.md").read_text()
     graph = onnx.load(folder / "artifact" / "encoder.onnx").graph
     held = [numpy_helper.to_array(one) for one in graph.initializer]
     assert any(one.shape == (*matrix.shape, 1, 1) and (one[:, :, 0, 0] == matrix).all() for one in held)

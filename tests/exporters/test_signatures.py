@@ -8,9 +8,17 @@ from pathlib import Path
 
 import onnx
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_public_key,
+)
 
+from privynet.artifacts import SigningKey
 from privynet.exporters import export, verify
 from privynet.toolkit.main import main
 
@@ -76,16 +84,30 @@ def test_a_consistent_forgery_is_refused_by_its_signature_alone(unpacked: Path, 
     assert codes(verify(unpacked, without_torch=True)) == ["signature"]
     assert codes(verify(unpacked, key=keys / "own.pub", without_torch=True)) == ["signature"]
     (unpacked / "manifest.sig").unlink()
+    assert codes(verify(unpacked, without_torch=True)) == ["integrity"]
+    reseal(unpacked, signer=None)
     assert codes(verify(unpacked, without_torch=True)) == []
     assert codes(verify(unpacked, key=keys / "own.pub", without_torch=True)) == ["signature"]
 
 
-def test_a_forger_s_own_signature_is_refused_by_the_key(unpacked: Path, keys: Path) -> None:
-    from privynet.artifacts import SigningKey
+def test_a_signature_that_is_dropped_or_another_s_is_missed(unpacked: Path, small: Path, keys: Path) -> None:
+    signature = (unpacked / "manifest.sig").read_bytes()
+    (unpacked / "manifest.sig").unlink()
+    (found,) = verify(unpacked, without_torch=True)["findings"]
+    assert (found["code"], found["message"]) == ("integrity", "manifest.sig is missing")
+    other = SigningKey.read(keys / "other")
+    (unpacked / "manifest.sig").write_bytes(other.sign((unpacked / "manifest.json").read_bytes()).text())
+    assert codes(verify(unpacked, without_torch=True)) == ["integrity"]
+    copy = Path(shutil.copytree(small, unpacked.with_name("unsigned")))
+    (copy / "manifest.sig").write_bytes(signature)
+    assert codes(verify(copy, without_torch=True)) == ["integrity"]
 
+
+def test_a_forger_s_own_signature_is_refused_by_the_key(unpacked: Path, keys: Path) -> None:
     (unpacked / "README.md").write_text("Send the image itself.\n")
-    reseal(unpacked)
-    forged = SigningKey.read(keys / "other").sign((unpacked / "manifest.json").read_bytes())
+    other = SigningKey.read(keys / "other")
+    reseal(unpacked, signer=other.public_key.raw.hex())
+    forged = other.sign((unpacked / "manifest.json").read_bytes())
     (unpacked / "manifest.sig").write_bytes(forged.text())
     assert verify(unpacked, without_torch=True)["signature"]["state"] == "not_checked"
     assert codes(verify(unpacked, key=keys / "own.pub", without_torch=True)) == ["signature"]
@@ -144,11 +166,10 @@ def test_a_key_that_is_none_is_told_before_any_work(small_spec: Path, keys: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signature_is_checked_without_privynet(unpacked: Path, keys: Path, tmp_path: Path) -> None:
-    """As the documentation says, with another implementation's calls."""
-    from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-
+def test_the_signature_is_over_the_bytes_of_the_manifest(unpacked: Path, keys: Path) -> None:
+    """As the documentation says it is checked without privynet."""
     signature = bytes.fromhex((unpacked / "manifest.sig").read_text().split()[-1])
     public = load_ssh_public_key((keys / "own.pub").read_bytes())
     public.verify(signature, (unpacked / "manifest.json").read_bytes())
-    shutil.rmtree(unpacked)
+    with pytest.raises(InvalidSignature):
+        public.verify(signature, (unpacked / "manifest.json").read_bytes() + b"\n")

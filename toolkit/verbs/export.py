@@ -28,6 +28,15 @@ from ..tables import findings_table
 if TYPE_CHECKING:
     import rich.table
 
+_NAMED = 6
+
+
+class SelfTest(StrEnum):
+    """Whose images the self-test holds."""
+
+    synthetic = "synthetic"
+    data = "data"
+
 
 class ExportPrecision(StrEnum):
     """What the exported encoder computes in."""
@@ -46,7 +55,6 @@ def export(
         ExportPrecision | None,
         typer.Option(help="fp32, or 8-bit integers (default: as the spec says).", case_sensitive=False),
     ] = None,
-    data: OptionalData = None,
     calibration: Annotated[
         int, typer.Option(min=1, metavar="N", help="Images of --data that int8 is calibrated on.")
     ] = 256,
@@ -62,6 +70,25 @@ def export(
     ] = None,
     on: On = "local",
     image_size: ImageSize = 64,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", metavar="F", help="Also as ort, executorch, litert or coreml; repeatable."),
+    ] = None,
+    for_runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="RUNTIME",
+            help="Fail unless cpu, xnnpack, nnapi, coreml or qnn takes the network.",
+        ),
+    ] = None,
+    with_weights: Annotated[
+        bool, typer.Option("--with-weights", help="Add the encoder's weights as encoder.safetensors.")
+    ] = False,
+    selftest: Annotated[
+        SelfTest, typer.Option(help="Whose images the self-test holds: nobody's, or those of --data.")
+    ] = SelfTest.synthetic,
+    data: OptionalData = None,
     weights: SpecWeights = None,
     adapted_weights: AdaptedWeights = None,
     projection_weights: ProjectionWeights = None,
@@ -77,9 +104,9 @@ def export(
 ) -> None:
     """Write the artifact that ships.
 
-    A folder or a zip: the encoder as ONNX, its spec, a manifest with digests, a self-test. The password of an
-    encrypted KEY is taken from $PRIVYNET_KEY_PASSWORD. int8 is calibrated on --data (default: the run's own),
-    and timed on --on beside fp32.
+    A folder or a zip: the encoder as ONNX, its spec, a manifest with digests, a self-test, a page for the
+    developer of the app. The password of an encrypted KEY is taken from $PRIVYNET_KEY_PASSWORD. int8 is
+    calibrated on --data (default: the run's own), and timed on --on beside fp32.
     """
     screen = Screen(as_json=as_json, seed=seed)
     with screen.working() as progress:
@@ -89,12 +116,16 @@ def export(
             subject,
             out=out,
             precision=None if precision is None else precision.value,
-            data=data,
             calibration=calibration,
             head=head,
             max_accuracy_loss=max_accuracy_loss,
             on=on,
             image_size=image_size,
+            formats=formats or (),
+            for_runtime=for_runtime,
+            with_weights=with_weights,
+            selftest=selftest.value,
+            data=data,
             weights=weights,
             adapted_weights=adapted_weights,
             projection_weights=projection_weights,
@@ -112,11 +143,8 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
     rows = [(name, f"{file['bytes']:,}", file["sha256"]) for name, file in result["files"].items()]
     yield f"artifact {result['artifact']}:"
     yield table(["file", ">bytes", "SHA-256"], rows)
-    parity = result["parity"]
-    if isinstance(parity, Mapping):
-        yield f"parity with torch, checked in ONNX Runtime: largest error {parity['max_abs_error']:.2g}"
-    else:
-        yield "parity with torch: not run"
+    yield from _parity_lines(result["parity"])
+    yield from runtimes_table(result["runtimes"])
     if result.get("int8"):
         yield from _int8_lines(result["int8"], result["measured"])
     if result["signature"] is not None:
@@ -127,7 +155,7 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
 def _signature_line(state: str, key: str | None) -> str:
     lines = {
         "unsigned": "unsigned: integrity, not origin",
-        "not_checked": f"signed with {key}, which nobody was asked about: integrity, not origin (--key FILE)",
+        "not_checked": f"signed with {key}, not checked without --key: integrity, not origin",
         "valid": f"signed with {key}",
         "other_key": f"signed with {key}, another key than the one given",
         "wrong": "the signature is wrong",
@@ -151,3 +179,28 @@ def _int8_lines(int8: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) 
             f"int8 takes {one['ratio']['value']:.2f} ({low:.2f}..{high:.2f}) times as long as float32 on"
             f" {one['on']}: {one['int8_ms']:.3g} ms against {one['fp32_ms']:.3g} ms"
         )
+
+
+def runtimes_table(runtimes: Mapping[str, Mapping[str, Any]]) -> Iterator[rich.table.Table]:
+    """What each runtime takes of the graph by its documentation; nothing where that is not known."""
+    rows = []
+    for name, found in runtimes.items():
+        left = found["unsupported"]
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        pieces = "-" if found["partitions"] is None else str(found["partitions"])
+        named = ", ".join(left[:_NAMED]) + more
+        rows.append((name, "yes" if found["supported"] else "no", str(found["nodes"]), pieces, named or "-"))
+    if rows:
+        yield table(["runtime", "takes the network", ">nodes", ">pieces", "left to the CPU"], rows)
+
+
+def _parity_lines(parity: Mapping[str, Any] | str) -> Iterator[str]:
+    if not isinstance(parity, Mapping):
+        yield "parity with torch: not run"
+        return
+    yield f"parity with torch, checked in ONNX Runtime: largest error {parity['max_abs_error']:.2g}"
+    for name, found in parity.get("formats", {}).items():
+        if found == "not_run":
+            yield f"parity of {name} with ONNX: not run, its runtime does not run here"
+        else:
+            yield f"parity of {name} with ONNX: largest error {found['max_abs_error']:.2g}"

@@ -1,0 +1,67 @@
+"""ONNX Runtime's own container: the graph as its optimisers leave it, to be loaded without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...artifacts import OrtEncoder
+from ...errors import PrivynetError
+from .ort_order import in_fixed_order, ort_format_model
+from .source import Send, Source
+
+_MODEL = "encoder.ort"
+_OPERATORS = "required_operators.config"
+_HEADER = (
+    "# The operators of encoder.ort, for an ONNX Runtime of your own that has no others:\n"
+    "# build.sh --minimal_build --include_ops_by_config required_operators.config\n"
+)
+_OPTIONS = {
+    "session.save_model_format": "ORT",
+    # What onnxruntime.tools.convert_onnx_models_to_ort sets for Arm.
+    "session.qdqisint8allowed": "1",
+}
+
+
+def write_ort(source: Source, folder: Path) -> Send:
+    """Write ``encoder.ort`` and ``required_operators.config``.
+
+    With all optimisations but those for one processor: x86's layout of channels in blocks is left out, as for
+    Arm. Raises ``PrivynetError`` where ONNX Runtime cannot write it.
+    """
+    import onnxruntime
+
+    written = folder / _MODEL
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(written)
+    for key, value in _OPTIONS.items():
+        options.add_session_config_entry(key, value)
+    onnxruntime.InferenceSession(
+        str(source.model),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["NchwcTransformer"],
+    )
+    if not written.is_file():
+        raise PrivynetError("ONNX Runtime wrote no encoder.ort", hint="leave --format ort out")
+    written.write_bytes(in_fixed_order(written.read_bytes()))
+    (folder / _OPERATORS).write_text(_HEADER + _operators(written))
+    return OrtEncoder.open(
+        written,
+        payload=source.encoder.payload,
+        noise_std=source.encoder.noise_std,
+        feature_shape=source.encoder.feature_shape,
+    ).send
+
+
+def _operators(model: Path) -> str:
+    """The operators of an .ort file, a line for each domain and version."""
+    found: dict[str, dict[int, set[str]]] = {}
+    ort_format_model().OrtFormatModelProcessor(str(model), found, None).process()
+    return "".join(
+        f"{domain};{version};{','.join(sorted(found[domain][version]))}\n"
+        for domain in sorted(found)
+        for version in sorted(found[domain])
+    )

@@ -1,0 +1,154 @@
+"""Other containers of the same encoder: ONNX Runtime's own, and those whose converters are missing here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from privynet.artifacts import Artifact, OrtEncoder
+from privynet.encoders import Encoder
+from privynet.errors import InputError, NegativeResult, PrivynetError
+from privynet.exporters import export, verify
+from privynet.exporters.formats import FORMATS, Source, check_formats, write_formats
+from privynet.exporters.formats.ort_order import in_fixed_order
+from privynet.exporters.probes import probes
+from privynet.toolkit.main import main
+
+from .traces import traces_of_this_machine
+
+
+@pytest.fixture(scope="module", params=("plain", "noisy"))
+def encoder(request: pytest.FixtureRequest, plain_encoder: Encoder, noisy_encoder: Encoder) -> Encoder:
+    return plain_encoder if request.param == "plain" else noisy_encoder
+
+
+@pytest.fixture(scope="module")
+def artifact(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ort")
+    encoder.spec.write(folder / "encoder.json")
+    export(folder / "encoder.json", out=folder / "artifact", formats=["ort", "onnx"])
+    return folder / "artifact"
+
+
+def opened(path: Path, encoder: Encoder) -> OrtEncoder:
+    return OrtEncoder.open(
+        path, payload=encoder.payload, noise_std=encoder.noise_std, feature_shape=encoder.feature_shape
+    )
+
+
+def test_ort_sends_what_onnx_does(encoder: Encoder, artifact: Path) -> None:
+    manifest = Artifact.open(artifact).manifest
+    assert manifest.formats == ("onnx", "ort")
+    assert manifest.parity["formats"]["ort"]["max_abs_error"] < 1e-4
+    assert verify(artifact)["findings"] == []
+    images, noise = probes(32, encoder.feature_shape if encoder.noise_std else None, seed=9)
+    got = opened(artifact / "encoder.ort", encoder).send(images, noise)
+    wanted = opened(artifact / "encoder.onnx", encoder).send(images, noise)
+    decode = encoder.payload.decode
+    steps = 1.5 * encoder.payload.scale if encoder.payload.quantised else 1e-4
+    assert np.abs(decode(got, encoder.feature_shape) - decode(wanted, encoder.feature_shape)).max() <= steps
+
+
+def test_ort_is_optimised_for_no_processor_in_particular(artifact: Path) -> None:
+    config = (artifact / "required_operators.config").read_text()
+    lines = [line for line in config.splitlines() if not line.startswith("#")]
+    listed = {
+        f"{domain}:{operator}"
+        for line in lines
+        for domain, _, names in [line.split(";")]
+        for operator in names.split(",")
+    }
+    assert "ai.onnx:Conv" in listed or "com.microsoft:FusedConv" in listed
+    assert not any(domain.startswith("com.microsoft.nchwc") for domain in listed)
+    # It loads as it is: nothing is left to be optimised.
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    onnxruntime.InferenceSession(artifact / "encoder.ort", options, providers=["CPUExecutionProvider"])
+
+
+def test_another_process_in_another_folder_writes_the_same_bytes(artifact: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from privynet.exporters import export;"
+        "export(Path(sys.argv[1]), out=Path('again'), formats=['ort'])"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "HOME": str(tmp_path)}
+    spec = artifact.parent / "encoder.json"
+    subprocess.run([sys.executable, "-c", code, str(spec)], cwd=tmp_path, env=environment, check=True)
+    for member in artifact.iterdir():
+        assert (tmp_path / "again" / member.name).read_bytes() == member.read_bytes(), member.name
+
+
+def test_the_order_of_a_hash_table_does_not_show(artifact: Path, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.log_severity_level = 4
+    written = set()
+    for at in range(20):
+        options.optimized_model_filepath = str(tmp_path / f"{at}.ort")
+        onnxruntime.InferenceSession(artifact / "encoder.onnx", options, providers=["CPUExecutionProvider"])
+        written.add((tmp_path / f"{at}.ort").read_bytes())
+    assert len(written) > 1, "the reason for all this is gone"
+    assert len({in_fixed_order(data) for data in written}) == 1
+
+
+def test_bytes_of_another_form_are_refused() -> None:
+    with pytest.raises(PrivynetError, match="not known here"):
+        in_fixed_order(bytes(200))
+
+
+def test_nothing_in_any_file_tells_of_the_machine(artifact: Path) -> None:
+    for member in artifact.iterdir():
+        assert traces_of_this_machine(member.read_bytes()) == [], member.name
+
+
+def test_a_format_that_gives_other_values_is_not_shipped(plain_encoder: Encoder, tmp_path: Path) -> None:
+    plain_encoder.spec.write(tmp_path / "encoder.json")
+    export(tmp_path / "encoder.json", out=tmp_path / "artifact")
+    images, noise = probes(32, None, seed=0)
+    model = tmp_path / "artifact/encoder.onnx"
+    wanted = opened(model, plain_encoder).send(images) + 1
+    with pytest.raises(NegativeResult, match=r"format ort differs from encoder\.onnx by 1"):
+        write_formats(["ort"], Source(plain_encoder, model, images, noise, wanted), tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if form.modules])
+def test_a_converter_that_is_missing_names_its_extra(
+    name: str, plain_encoder: Encoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        check_formats([name])
+    except InputError:
+        plain_encoder.spec.write(tmp_path / "encoder.json")
+        command = ["export", str(tmp_path / "encoder.json"), "--out", str(tmp_path / "out"), "--format", name]
+        assert main(command) == 2
+        assert f"pip install 'privynet[{name}]'" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+def test_unknown_formats_and_precisions_are_refused() -> None:
+    with pytest.raises(InputError, match="did you mean onnx"):
+        check_formats(["onx"])
+    with pytest.raises(InputError, match="litert is converted from the float32 network"):
+        check_formats(["litert"], precision="int8")
+    assert check_formats(["ort", "onnx", "ort"], precision="int8") == ["ort"]
+
+
+def test_the_verb_shows_formats_and_runtimes(
+    plain_encoder: Encoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain_encoder.spec.write(tmp_path / "encoder.json")
+    command = ["export", str(tmp_path / "encoder.json"), "--out", str(tmp_path / "out"), "--format", "ort"]
+    assert main([*command, "--for", "nnapi"]) == 0
+    shown = capsys.readouterr().out
+    assert "parity of ort with ONNX" in shown and "takes the network" in shown
+    assert main(["verify", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["runtimes"]["nnapi"]["supported"] and not found["runtimes"]["qnn"]["supported"]
+    assert set(found["files"]) >= {"encoder.ort", "required_operators.config"}
