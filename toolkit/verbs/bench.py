@@ -148,6 +148,8 @@ def _prediction(result: Mapping[str, Any]) -> Iterator[str]:
         f"{how} on {predicted['device']} with {_threads(threads)}: {predicted['value']:.3g} ms, "
         f"{predicted['low']:.3g} to {predicted['high']:.3g} ms{told}"
     )
+    if result.get("precision") == "int8" and predicted["precision"] != "int8":
+        yield "note: the profile has no int8 figures, so the prediction is for float32"
     if threads != measured:
         yield f"note: the profile has no figures for {_threads(measured)}, which were measured"
 

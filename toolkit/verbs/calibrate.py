@@ -35,8 +35,8 @@ def calibrate(
         bool,
         typer.Option(
             "--int8",
-            help="Time the networks quantised to int8 too; takes twice as long. Encoders are exported in"
-            " float32 so far: only predict_latency_ms(precision='int8') reads these figures.",
+            help="Time the networks quantised to int8 too; takes twice as long. bench predicts encoders that"
+            " were exported in int8 from them.",
         ),
     ] = False,
     seconds: Annotated[
