@@ -102,8 +102,9 @@ def bench_subject(
 def predict_latency(spec: EncoderSpec, profile: DeviceProfile, *, threads: int) -> dict[str, Any]:
     """The predicted latency on a target: ``value``, ``low``, ``high`` in ms, from shapes alone.
 
-    It is for ``threads`` where the profile has figures for so many, else for the profile's, and for the spec's
-    precision, else for float32; ``threads`` and ``precision`` in the result say which. Raises ``InputError`` for a backbone that is the user's code.
+    It is for ``threads`` where the profile has figures for so many, else for the profile's, and for the
+    spec's precision, else for float32; ``threads`` and ``precision`` in the result say which. Raises
+    ``InputError`` for a backbone that is the user's code.
     """
     from ..encoders import Splitter, load_backbone, parse_backbone
 
