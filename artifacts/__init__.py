@@ -9,6 +9,7 @@ from .audits import AuditFolder
 from .documents import SCHEMA_VERSION, read_document, write_document
 from .files import file_digest, replace_file
 from .folders import new_folder
+from .grids import fit_grid
 from .manifest import (
     ARTIFACT_VERSION,
     FileInfo,
@@ -46,6 +47,7 @@ __all__ = [
     "SigningKey",
     "TensorInfo",
     "file_digest",
+    "fit_grid",
     "looks_like_artifact",
     "manifest_digest",
     "new_artifact",

@@ -10,14 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import InputError
-
-_MOST_ZERO = 2**20
-"""Beyond, float32 would round x / scale + zero_point to more than a small part of a step."""
-_DIGITS = 3
-_SAMPLE = 2**22
-_DECADES = 2.5
-"""How far below the full range the search for the clipping range goes; 2-bit payloads of heavy tails clip to
-about a twentieth."""
+from .grids import MOST_ZERO, fit_grid
 
 
 class Payload(BaseModel):
@@ -33,7 +26,7 @@ class Payload(BaseModel):
 
     bits: Literal[32, 8, 4, 2] = 32
     scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    zero_point: int = Field(default=0, ge=-_MOST_ZERO, le=_MOST_ZERO)
+    zero_point: int = Field(default=0, ge=-MOST_ZERO, le=MOST_ZERO)
 
     @model_validator(mode="after")
     def _float_has_no_grid(self) -> Self:
@@ -145,74 +138,5 @@ class Payload(BaseModel):
             raise InputError(
                 "a payload cannot be fitted to these features", hint="give at least one image, finite values"
             )
-        if values.size > _SAMPLE:
-            values = values[np.random.default_rng(0).integers(values.size, size=_SAMPLE)]
-        search = _GridSearch(np.sort(values.astype(np.float64)), 2**bits)
-        scale, zero_point = search.best()
+        scale, zero_point = fit_grid(values, 2**bits)
         return cls(bits=bits, scale=scale, zero_point=zero_point)
-
-
-class _GridSearch:
-    """The squared error of sorted values under every grid of ``levels`` neighbouring multiples of a scale.
-
-    Sums over the values between two multiples come from prefix sums, so one scale costs a binary search per
-    multiple in the values' range, and all zero points of it are judged at once.
-    """
-
-    def __init__(self, values: NDArray[np.float64], levels: int) -> None:
-        self.values, self.levels = values, levels
-        self.sums = np.concatenate([[0.0], np.cumsum(values)])
-        self.squares = np.concatenate([[0.0], np.cumsum(values**2)])
-
-    def best(self) -> tuple[float, int]:
-        """The scale and the zero point."""
-        low, high = float(self.values[0]), float(self.values[-1])
-        largest = max(abs(low), abs(high))
-        if high - low <= 1e-6 * largest or largest == 0:
-            # one value: a step of its own size, or any
-            return (_rounded(largest), int(low < 0)) if largest > 1e-30 else (1.0, 0)
-        # Up to twice the range's step: multiples of a scale need not lie at the range's ends.
-        top = 2 * (high - low) / (self.levels - 1)
-        least = max(top * 10**-_DECADES, 2 * largest / _MOST_ZERO)
-        coarse = np.geomspace(least, top, 120)
-        errors = [self.error(_rounded(scale))[0] for scale in coarse]
-        near = {
-            scale
-            for centre in coarse[np.argsort(errors, kind="stable")[:4]]
-            for scale in _neighbours(float(centre), coarse[1] / coarse[0])
-        }
-        scale = min(sorted(near), key=lambda scale: self.error(scale)[0])
-        return scale, self.error(scale)[1]
-
-    def error(self, scale: float) -> tuple[float, int]:
-        """The least squared error over all zero points, and the zero point."""
-        low, high = np.rint(self.values[[0, -1]] / scale)
-        multiples = np.arange(low, max(high, low + self.levels - 1) + 1)
-        ends = np.searchsorted(self.values, (multiples[:-1] + 0.5) * scale)
-        ends = np.concatenate([[0], ends, [len(self.values)]])
-        inside = np.concatenate([[0.0], np.cumsum(self._between(ends[:-1], ends[1:], multiples * scale))])
-        # a window of neighbouring multiples: what lies beyond is clipped to its ends
-        first = np.arange(len(multiples) - self.levels + 1)
-        last = first + self.levels - 1
-        below = self._between(0, ends[first], multiples[first] * scale)
-        above = self._between(ends[last + 1], len(self.values), multiples[last] * scale)
-        errors = inside[last + 1] - inside[first] + below + above
-        best = int(np.argmin(errors))
-        return float(errors[best]), -int(multiples[best])
-
-    def _between(self, start: Any, end: Any, level: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The squared error of the values in rows start to end when all are read as ``level``."""
-        total, squares = self.sums[end] - self.sums[start], self.squares[end] - self.squares[start]
-        result: NDArray[np.float64] = squares - 2 * level * total + level**2 * (end - start)
-        return result
-
-
-def _rounded(scale: float) -> float:
-    return float(f"{scale:.{_DIGITS - 1}e}")
-
-
-def _neighbours(scale: float, ratio: float) -> set[float]:
-    """All scales of three digits within a ratio of one."""
-    step = 10.0 ** (math.floor(math.log10(scale / ratio)) - _DIGITS + 1)
-    first, last = math.floor(scale / ratio / step), math.ceil(scale * ratio / step)
-    return {_rounded(number * step) for number in range(max(1, first), last + 1)}

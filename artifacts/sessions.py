@@ -216,6 +216,8 @@ def _load(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # Processors without integer dot products would else saturate sums of products, and differ from others.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         session = ort.InferenceSession(
             str(path),

@@ -143,10 +143,11 @@ def draw(found: Sequence[Found], path: Path) -> None:
             TimedNetworks(
                 title,
                 {name: (float(x), float(y)) for name, x, y in zip(one.names, told, held, strict=True)},
+                told_by,
             )
-            for title, told, held in (
-                (f"Predicted, {one.threads} threads", one.calibrations[0].ms, one.calm),
-                (f"The same session twice, {one.threads} threads", one.first, one.second),
+            for title, told, held, told_by in (
+                (f"Predicted, {one.threads} threads", one.calibrations[0].ms, one.calm, "predicted"),
+                (f"The same twice, {one.threads} threads", one.first, one.second, "measured before"),
             )
         ]
     write_latency_page(

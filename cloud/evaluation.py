@@ -9,6 +9,7 @@ import numpy as np
 
 from ..artifacts import Artifact
 from ..data import Score, open_data
+from ..encoders.spec import EncoderSpec
 from ..errors import InputError
 from ..progress import SILENT, Progress
 from .encoding import encoded_batches
@@ -35,7 +36,9 @@ def evaluate(
     encoder = opened.session()
     trained = load_head(head)
     document = trained.document
-    if document.encoder_digest != encoder.digest:
+    spec = EncoderSpec.from_document(opened.spec, source="encoder.json")
+    # A head may have learnt from the same encoder in float32.
+    if document.encoder_digest not in (spec.digest, spec.in_float32.digest):
         raise InputError(
             f"{head} was trained on encoder {document.encoder_digest}, {artifact} is {encoder.digest}",
             hint="encode with this artifact and train a head on the result",

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import Payload
-from .spec import Adapted, EncoderSpec, Projection, ProjectionMethod
+from .spec import Adapted, EncoderSpec, Int8, Projection, ProjectionMethod
 
 if TYPE_CHECKING:
     from .adapted import write_adapted
@@ -33,6 +33,7 @@ __all__ = [
     "Cut",
     "Encoder",
     "EncoderSpec",
+    "Int8",
     "Kernel",
     "KernelKind",
     "Operation",

@@ -17,7 +17,7 @@ from .adapted import adapted_graph, parameters_digest
 from .costs import Costs, graph_costs
 from .payload import Payload, sent
 from .projection import Matrix, matrix_of
-from .spec import Adapted, EncoderSpec
+from .spec import Adapted, EncoderSpec, Int8
 
 _BATCH = 128
 
@@ -136,6 +136,17 @@ class Encoder(nn.Module):
         changes: dict[str, Any] = {} if payload is None else {"payload": payload}
         changes |= {} if noise_std is None else {"noise_std": float(noise_std)}
         return Encoder(self.spec.model_copy(update=changes), self.graph_module)
+
+    def plain(self) -> Encoder:
+        """The same network without noise, sending its features in float32, as a new spec."""
+        return self.sending(payload=Payload(), noise_std=0.0).in_int8(None)
+
+    def in_int8(self, int8: Int8 | None) -> Encoder:
+        """The same network, to be exported in integers on these grids, or in float32, as a new spec.
+
+        In torch it computes in float32 either way: what the device sends is what the exported file gives.
+        """
+        return Encoder(self.spec.model_copy(update={"int8": int8}), self.graph_module)
 
     def adapt(self, state: Mapping[str, Tensor], *, method: Literal["nopeek"], alpha: float) -> Encoder:
         """A new encoder with other weights: all of ``graph_module``'s parameters, by their names there.

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ..artifacts import Payload
 
-__all__ = ["Payload", "received", "sent"]
+__all__ = ["Payload", "packed", "received", "sent"]
 
 
 def sent(features: Tensor, payload: Payload) -> Tensor:
@@ -24,15 +24,23 @@ def sent(features: Tensor, payload: Payload) -> Tensor:
     """
     if not payload.quantised:
         return features
-    steps = (torch.round(features / payload.scale) + payload.zero_point).clamp(0, payload.top)
+    return packed(torch.round(features / payload.scale) + payload.zero_point, payload)
+
+
+def packed(steps: Tensor, payload: Payload) -> Tensor:
+    """Whole numbers, float32 (n, C, h, w) -> what leaves the device, as ``sent`` says.
+
+    Those beyond the payload's ends become these. Not for 32 bits.
+    """
+    steps = steps.clamp(0, payload.top)
     if payload.per_byte == 1:
         return steps.to(torch.uint8)
     # Shifts as sums of multiples: not every runtime has integer operators, and these are exact.
     flat = functional.pad(steps.flatten(1), (0, -math.prod(steps.shape[1:]) % payload.per_byte))
-    packed = flat[:, 0 :: payload.per_byte]
+    together = flat[:, 0 :: payload.per_byte]
     for place in range(1, payload.per_byte):
-        packed = packed + flat[:, place :: payload.per_byte] * float(2 ** (payload.bits * place))
-    return packed.to(torch.uint8)
+        together = together + flat[:, place :: payload.per_byte] * float(2 ** (payload.bits * place))
+    return together.to(torch.uint8)
 
 
 def received(values: Tensor, payload: Payload, feature_shape: tuple[int, int, int]) -> Tensor:

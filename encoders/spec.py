@@ -16,6 +16,7 @@ from ..errors import InputError
 KIND = "encoder-spec"
 
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Triple = tuple[float, float, float]
 _FILES = frozenset({"weights", "adapted_weights", "projection_weights"})
 """Fields that hold for one machine."""
@@ -54,6 +55,18 @@ class Projection(BaseModel):
     """SHA-256 over the matrix (``projection.projection_digest``) before any ``adapted`` training."""
 
 
+class Int8(BaseModel):
+    """That the encoder is exported in integers of 8 bits, and on which grids."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grids: dict[str, tuple[_Scale, Annotated[int, Field(ge=0, le=255)]]] = Field(min_length=1)
+    """Scale and zero point of each tensor, by its name in the float32 graph that the spec is exported to
+    without noise and payload: a value is (q - zero_point) * scale, q in uint8."""
+    in_float: tuple[str, ...] = ()
+    """The nodes of that graph that still compute in float32."""
+
+
 class EncoderSpec(BaseModel):
     """Backbone, cut, channels, preprocessing, noise and payload of one encoder.
 
@@ -81,6 +94,8 @@ class EncoderSpec(BaseModel):
     projection: Projection | None = None
     adapted: Adapted | None = None
     """Where there is a projection too, it was trained along."""
+    int8: Int8 | None = None
+    """``None`` for float32."""
     salt: str = Field(pattern=r"^[0-9a-f]{32}$")
     weights: str | None = None
     """Where the weights were read on the machine that wrote this: not part of the digest, never shipped."""
@@ -118,10 +133,15 @@ class EncoderSpec(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 (hex) over the canonical JSON of all fields but those that say where files lie."""
-        # Specs from before there were projections keep their digest.
-        without = _FILES if self.projection else _FILES | {"projection"}
+        # Specs from before there were projections and integers keep their digest.
+        without = _FILES | {name for name in ("projection", "int8") if getattr(self, name) is None}
         fields = self.model_dump(mode="json", exclude=set(without))
         return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def in_float32(self) -> EncoderSpec:
+        """The same encoder in float32; another spec with another digest, where this one is in int8."""
+        return self.model_copy(update={"int8": None})
 
     def for_shipping(self) -> EncoderSpec:
         """The same spec without what belongs to this machine."""

@@ -13,6 +13,7 @@ from ..errors import InputError, NegativeResult
 from ..progress import SILENT, Progress
 from .formats import Source, check_formats, converters, write_formats
 from .graph_checks import graph_faults
+from .precision import Precision, in_precision, int8_against_fp32, precision_of, slower_finding
 from .probes import probes
 from .readme import artifact_readme
 from .runtimes import Support, check_for, check_runtime, support
@@ -22,7 +23,11 @@ from .tools import tool_versions
 from .weights import write_weights
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..encoders import Encoder
+    from .int8 import Judge
 
 INPUT_NAME = "images"
 NOISE_NAME = "noise"
@@ -49,6 +54,11 @@ def export(
     subject: Path,
     *,
     out: Path,
+    precision: Precision | None = None,
+    calibration_images: NDArray[np.uint8] | None = None,
+    judge: Judge | None = None,
+    max_loss: float | None = None,
+    on: str | None = None,
     formats: Collection[str] = (),
     for_runtime: str | None = None,
     with_weights: bool = False,
@@ -66,6 +76,11 @@ def export(
     """Write the artifact of a run's chosen encoder, or of a spec file, to ``out``: a folder, or one zip if it
     ends in ``.zip``.
 
+    ``precision``: default that of the spec. int8 is calibrated on ``calibration_images``, uint8
+    (n, H, H, 3), or has the grids of the spec; with ``judge``, the task score of what an encoder sends, and
+    ``max_loss`` it is the first choice of float32 layers that loses no more. ``on``, a target of ``bench``:
+    times int8 there relative to fp32, for the manifest; where it is slower a finding says so.
+
     ``formats``: what the encoder is to be there as beside ONNX, of ``formats.FORMATS``. ``for_runtime``: one
     of ``runtimes.RUNTIMES`` for which the graph is written, and which must take it. ``with_weights`` adds the
     encoder's tensors. With ``selftest="data"`` the self-test holds images of ``data``. Parity with torch, and
@@ -75,16 +90,18 @@ def export(
 
     Raises:
         InputError: ``subject`` is neither run nor spec, its weights, adapted weights or projection are
-            missing or others, a format has no converter here, ``sign`` holds no key, or ``out`` exists.
-        NegativeResult: ONNX Runtime gives other values than torch, a format others than ONNX,
-            ``for_runtime`` does not take the network, or the graph uses what no artifact may.
+            missing or others, int8 has no images, a format has no converter here or is none of int8, ``sign``
+            holds no key, or ``out`` exists.
+        NegativeResult: ONNX Runtime gives other values than torch, a format others than ONNX, int8 loses more
+            than it may, ``for_runtime`` does not take the network, or the graph uses what no artifact may.
     """
     from ..encoders.building import build_encoder
 
-    names = check_formats(formats)
     if for_runtime is not None:
         check_runtime(for_runtime)
     spec, limits = read_subject(subject)
+    wanted = precision_of(spec, precision)
+    names = check_formats(formats, precision=wanted)
     images = selftest_images(selftest, data=data, size=spec.input_size, seed=seed)
     key = None if sign is None else SigningKey.read(sign)
     with progress.task("export", _STEPS) as task, new_artifact(out, force=force) as folder:
@@ -95,9 +112,23 @@ def export(
             projection_weights=projection_weights,
             allowed_code=allowed_code,
         )
+        task.advance(note=wanted)
+        encoder, int8 = in_precision(
+            encoder,
+            wanted,
+            images=calibration_images,
+            judge=judge,
+            max_loss=max_loss,
+            progress=progress,
+        )
+        spec = encoder.spec
         task.advance(note="graph")
-        written = write_onnx(encoder, folder / "encoder.onnx", seed=seed, for_runtime=for_runtime)
-        runtimes = _runtimes(folder / "encoder.onnx", for_runtime)
+        file = folder / "encoder.onnx"
+        written = write_onnx(encoder, file, seed=seed, for_runtime=for_runtime)
+        runtimes = _runtimes(file, for_runtime)
+        measured = (
+            [int8_against_fp32(encoder, file, on=on, seed=seed, progress=progress)] if int8 and on else []
+        )
         task.advance(note="self-test")
         session = OrtEncoder.open(
             folder / "encoder.onnx",
@@ -123,6 +154,7 @@ def export(
         )
         (folder / "README.md").write_text(page, encoding="utf-8")
         body = _manifest_body(encoder, written, limits, runtimes)
+        body |= {"int8": int8, "measured": measured}
         body["tools"] |= converters(names)
         body["parity"] |= {"formats": parity} if parity else {}
         manifest = seal(folder, body, key=key)
@@ -136,8 +168,13 @@ def export(
             "key": None if key is None else key.public_key.fingerprint,
         },
         "parity": manifest.parity,
+        "int8": int8,
+        "measured": measured,
         "runtimes": {name: found.model_dump(mode="json") for name, found in manifest.runtimes.items()},
-        "findings": selftest_warnings(selftest, data=data),
+        "findings": [
+            *selftest_warnings(selftest, data=data),
+            *(slower for one in measured if (slower := slower_finding(one))),
+        ],
         "inputs": spec_inputs(spec),
     }
 
@@ -154,13 +191,18 @@ def write_onnx(
 ) -> dict[str, Any]:
     """Write an encoder as ONNX with a static batch of one; returns what ``export_module`` does.
 
-    ``for_runtime``: the runtime whose operators are used where there is a choice.
+    ``for_runtime``: the runtime whose operators are used where there is a choice; an int8 graph is the one
+    that its spec's grids are for.
     Inputs ``images`` and, where noise is added, ``noise``; output ``features`` or, of integers, ``payload``.
     """
     import torch
 
     from .onnx_file import export_module
 
+    if encoder.spec.int8 is not None:
+        from .int8 import write_int8
+
+        return write_int8(encoder, path, seed=seed)
     images, noise = probes(
         encoder.input_size, encoder.feature_shape if encoder.noise_std else None, seed=seed
     )
@@ -219,8 +261,7 @@ def _manifest_body(
     return {
         "tools": tool_versions(),
         "spec_digest": encoder.digest,
-        "precision": "fp32",
-        "int8": None,
+        "precision": "int8" if encoder.spec.int8 else "fp32",
         "input": {
             "name": INPUT_NAME,
             "shape": [1, encoder.input_size, encoder.input_size, 3],
@@ -240,5 +281,4 @@ def _manifest_body(
         "parity": {key: written[key] for key in ("max_abs_error", "max_abs_output")},
         "costs": {**costs, "storage_kb": written["bytes"] / 1024},
         "limits": dict(limits),
-        "measured": [],
     }

@@ -116,7 +116,7 @@ def to_onnx(
     simplify(model)
     if for_runtime is not None:
         rewrite_for(model, for_runtime)
-    _strip(model)
+    anonymise(model)
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     if opset != OPSET:
         raise PrivynetError(f"the exporter gave opset {opset} where {OPSET} was asked for")
@@ -143,8 +143,8 @@ def parity(
     return compare(np.concatenate(got), np.concatenate(wanted), payload)
 
 
-def _strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter notes about the build, and name nodes and values by their place.
+def anonymise(model: onnx.ModelProto) -> None:
+    """Remove what tools note about the build, and name nodes and values by their place.
 
     The exporter's metadata holds stack traces with paths of the build machine, its names the structure of the
     backbone's code; both would make equal encoders differ in their bytes.

@@ -15,6 +15,7 @@ from .subjects import model_of, read_spec
 if TYPE_CHECKING:
     from ..artifacts import RunFolder
     from ..device_profiles import DeviceProfile
+    from ..device_profiles.profiles import Precision
     from ..encoders import EncoderSpec
 
 
@@ -60,19 +61,21 @@ def bench_subject(
 
     With ``device``, the artifact's predicted latency there stands beside it (``predicted_ms``, as of
     :func:`predict_latency` for ``threads``), and the profile's limit (``limit_ms``), which is for
-    ``limit_threads``.
+    ``limit_threads``. ``precision`` is the artifact's then.
     """
     from ..artifacts import looks_like_artifact
     from ..device_profiles import bench, load_profile
 
-    predicted = limit = limit_threads = None
+    predicted = limit = limit_threads = precision = None
     if device is not None:
         if not looks_like_artifact(subject):
             raise InputError(
                 f"--device needs an artifact, {subject} is none", hint="privynet export writes one"
             )
         profile = load_profile(device)
-        predicted = predict_latency(read_spec(subject), profile, threads=threads)
+        spec = read_spec(subject)
+        precision = "int8" if spec.int8 else "float32"
+        predicted = predict_latency(spec, profile, threads=threads)
         limit, limit_threads = profile.limits.get("latency_ms"), profile.threads
     with model_of(subject) as file:
         measured = bench(
@@ -88,6 +91,7 @@ def bench_subject(
         )
     return {
         **measured,
+        "precision": precision,
         "predicted_ms": predicted,
         "limit_ms": limit,
         "limit_threads": limit_threads,
@@ -98,8 +102,9 @@ def bench_subject(
 def predict_latency(spec: EncoderSpec, profile: DeviceProfile, *, threads: int) -> dict[str, Any]:
     """The predicted latency on a target: ``value``, ``low``, ``high`` in ms, from shapes alone.
 
-    It is for ``threads`` where the profile has figures for so many, else for the profile's; ``threads`` in
-    the result says which. Raises ``InputError`` for a backbone that is the user's code.
+    It is for ``threads`` where the profile has figures for so many, else for the profile's, and for the
+    spec's precision, else for float32; ``threads`` and ``precision`` in the result say which. Raises
+    ``InputError`` for a backbone that is the user's code.
     """
     from ..encoders import Splitter, load_backbone, parse_backbone
 
@@ -111,8 +116,13 @@ def predict_latency(spec: EncoderSpec, profile: DeviceProfile, *, threads: int) 
     splitter = Splitter(load_backbone(name, shapes_only=True), spec.input_size)
     outputs = spec.projection.outputs if spec.projection else None
     costs = splitter.costs(spec.cut, spec.channels, outputs=outputs)
-    threads = threads if threads in profile.latency.threads_known() else profile.threads
-    return _predicted(asdict(profile.predict_latency_ms(costs, threads=threads)), profile, threads=threads)
+    latency = profile.latency
+    precision: Precision = "int8" if spec.int8 and latency.threads_known("int8") else "float32"
+    threads = threads if threads in latency.threads_known(precision) else profile.threads
+    if threads not in latency.threads_known(precision):
+        precision = "float32"
+    predicted = profile.predict_latency_ms(costs, threads=threads, precision=precision)
+    return {**_predicted(asdict(predicted), profile, threads=threads), "precision": precision}
 
 
 def _predicted(prediction: Mapping[str, Any], profile: DeviceProfile, *, threads: int) -> dict[str, Any]:
@@ -124,4 +134,5 @@ def _predicted(prediction: Mapping[str, Any], profile: DeviceProfile, *, threads
         "estimated": prediction["estimated"],
         "device": profile.name,
         "threads": threads,
+        "precision": "float32",
     }

@@ -1,4 +1,4 @@
-"""Ctrl-C that is not lost where a library swallows it: the next step of the work stops all the same."""
+"""Ctrl-C, or SIGTERM, that is not lost where a library swallows it: the next step stops all the same."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupts:
-    """Remembers that Ctrl-C was pressed."""
+    """Remembers that the work is to end: Ctrl-C was pressed, or SIGTERM came."""
 
     def __init__(self) -> None:
         self._pressed = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Raise ``KeyboardInterrupt`` on Ctrl-C, and remember it, for as long as the context lasts."""
+        """Raise ``KeyboardInterrupt`` on either, and remember it, for as long as the context lasts."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals
             return
-        before = signal.signal(signal.SIGINT, self._press)
+        before = {number: signal.signal(number, self._press) for number in _ENDING}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise ``KeyboardInterrupt`` if Ctrl-C was pressed and the work went on."""
+        """Raise ``KeyboardInterrupt`` if either came and the work went on."""
         if self._pressed:
             raise KeyboardInterrupt
 

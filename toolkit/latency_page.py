@@ -27,6 +27,8 @@ class TimedNetworks:
 
     title: str
     times_ms: Mapping[str, tuple[float, float]]
+    told_by: str = "predicted"
+    """Where the first of the two times is from."""
 
     def errors(self) -> list[float]:
         """abs(predicted - measured) / measured"""
@@ -55,14 +57,16 @@ class Scatter:
     within: tuple[str, ...]
     """The shares of networks inside the bands, in words."""
     median: float
+    largest: float
     n: int
+    told_by: str
 
 
 def write_calibration_page(calibration: Calibration, path: Path) -> None:
     """The micro-models of a calibration, each predicted by a fit that had not seen it."""
     panels = [
         TimedNetworks(
-            f"{precision}, {threads} thread{'s' if threads > 1 else ''}",
+            _title(precision, threads, calibration.agreement[precision][threads]),
             {
                 name: (ms / ratio, ms)
                 for (name, ms), ratio in zip(one.times_ms.items(), one.fit.ratios, strict=True)
@@ -74,20 +78,31 @@ def write_calibration_page(calibration: Calibration, path: Path) -> None:
     write_latency_page(
         path,
         title=f"How far predictions for {calibration.profile.name} are off",
-        told="Each mark is one of the small networks that were timed there, predicted by a fit to nine tenths"
-        " of the others, which it was not among.",
+        told=f"{calibration.profile.title}; {calibration.profile.runtime}. Each mark is one of the small"
+        " networks that were timed there, predicted by a fit to nine tenths of the others, which it was not"
+        " among.",
+        warning=calibration.busy,
         panels=panels,
     )
 
 
-def write_latency_page(path: Path, *, title: str, told: str, panels: Sequence[TimedNetworks]) -> None:
+def _title(precision: str, threads: int, agreement: float | None) -> str:
+    twice = "" if agreement is None else f", {agreement:.0%} took the same twice"
+    return f"{precision}, {threads} thread{'s' if threads > 1 else ''}{twice}"
+
+
+def write_latency_page(
+    path: Path, *, title: str, told: str, panels: Sequence[TimedNetworks], warning: str | None = None
+) -> None:
     """One plot a panel, both axes logarithmic, with the lines between which predictions are 10 and 25 % off.
 
-    Each panel has at least one network; ``told`` says what the marks are. Raises
+    Each panel has at least one network; ``told`` says what the marks are, ``warning`` why they are not to be
+    relied on. Raises
     :class:`privynet.errors.InputError` when the place cannot be written, and
     :class:`privynet.errors.PrivynetError` when the disk is full.
     """
-    page = template("latency.html").render(title=title, told=told, scatters=[_scatter(one) for one in panels])
+    scatters = [_scatter(one) for one in panels]
+    page = template("latency.html").render(title=title, told=told, warning=warning, scatters=scatters)
     with replace_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
@@ -103,7 +118,7 @@ def _scatter(panel: TimedNetworks) -> Scatter:
             Mark(
                 frame.x(math.log10(told)),
                 frame.y(math.log10(held)),
-                f"{name}: predicted {told:.4g} ms, measured {held:.4g} ms",
+                f"{name}: {panel.told_by} {told:.4g} ms, measured {held:.4g} ms",
                 abs(told / held - 1) > _BANDS[0],
             )
             for name, (told, held) in panel.times_ms.items()
@@ -113,7 +128,9 @@ def _scatter(panel: TimedNetworks) -> Scatter:
             for band in sorted(_BANDS)
         ),
         median=median(errors),
+        largest=max(errors),
         n=len(errors),
+        told_by=panel.told_by,
     )
 
 

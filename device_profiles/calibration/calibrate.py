@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from ...errors import InputError, PrivynetError
 from ...progress import SILENT, Progress, Task
 from ..costs import model_costs
 from ..latency import Fit, fit_latency, fit_scaling
-from ..measuring import PackResult, read_machine, run_pack, usable_cores
+from ..measuring import Flag, PackResult, read_machine, run_pack, usable_cores
 from ..profiles import DeviceProfile, Precision, check_name, load_profile
 from ..targets import Target, open_target
 from .made_profile import check_memory, error_figures, make_profile
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SECONDS = 110.0
 """What the timing takes in all for a precision; copying and fitting come to it."""
+LEAST_AGREEMENT = 0.6
+"""Where fewer of the networks take the same in both rounds, the target was busy."""
 LEAST_MODELS = 60
 """Fewer cannot tell the kinds of work apart."""
 _MOST_SECONDS = 3600.0
@@ -52,11 +54,23 @@ class Calibration:
     fitted: Mapping[Precision, Mapping[int, Fitted]]
     agreement: Mapping[Precision, Mapping[int, float | None]]
 
+    @property
+    def busy(self) -> str | None:
+        """What to say of a target that did something else meanwhile: its figures are not to be relied on."""
+        shares = [share for by_threads in self.agreement.values() for share in by_threads.values()]
+        least = min((share for share in shares if share is not None), default=1.0)
+        if least >= LEAST_AGREEMENT:
+            return None
+        return f"the target was busy: only {least:.0%} of the networks took the same twice, within 10 %"
+
     def document(self) -> dict[str, Any]:
-        """``profile``, and ``error``: {precision: {threads: {``median``, ``p90``, ``max``,
-        ``within_10_percent``, ``n``, ``rounds_agree``}}} of predictions for micro-models that the fit had not
-        seen."""
+        """``valid``, ``flags`` as of :func:`privynet.device_profiles.bench`, ``profile``, and ``error``:
+        {precision: {threads: {``median``, ``p90``, ``max``, ``within_10_percent``, ``n``,
+        ``rounds_agree``}}} of predictions for micro-models that the fit had not seen."""
+        flags = [Flag("busy", True, self.busy)] if self.busy else []
         return {
+            "valid": not flags,
+            "flags": [asdict(flag) for flag in flags],
             "profile": self.profile.document(),
             "error": {
                 precision: {

@@ -43,7 +43,11 @@ def make_profile(
         "latency": latency_model(processor, fits).model_dump(mode="json", exclude_none=True),
     }
     if like is not None:
-        document["limits"] = like.document().get("limits", {})
+        limits = like.document().get("limits", {})
+        document["limits"] = {
+            name: {**limit, "reason": f"as of {like.name}: {limit['reason']}"}
+            for name, limit in limits.items()
+        }
     return DeviceProfile.model_validate(document)
 
 

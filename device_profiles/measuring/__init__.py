@@ -5,8 +5,10 @@ from .comparison import Ratio, compare
 from .machine import read_machine, usable_cores
 from .measurement import bench
 from .sessions import PackResult, Protocol, SessionResult, run_pack, run_session
+from .validity import Flag
 
 __all__ = [
+    "Flag",
     "PackResult",
     "Protocol",
     "Ratio",

@@ -25,6 +25,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+# Before it is loaded: or it reports to its maker, and leaves an identifier of the machine in the user's home.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import numpy as np
 import onnxruntime
 

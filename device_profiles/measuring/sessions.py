@@ -89,7 +89,7 @@ class ModelRefused(InputError):
 
     def __init__(self, why: str, runtime: str) -> None:
         super().__init__(
-            f"the model cannot be timed: {why}", hint="give an ONNX file whose inputs have static shapes"
+            f"the model cannot be timed: {why}", hint="give a whole ONNX file whose inputs have static shapes"
         )
         self.why, self.runtime = why, runtime
 

@@ -26,7 +26,7 @@ def doubts_about(profile: DeviceProfile) -> Iterator[Doubt]:
     """What a valid profile says that is hardly meant."""
     limits = profile.limits
     if not limits:
-        message = "the profile sets no limits; a search falls back on the default limit alone"
+        message = "the profile sets no limits; a search falls back on its default, r2 = 0.5, alone"
         yield Doubt("no-limits", ("limits",), message)
     memory_kb = profile.memory_mb * 1024
     for metric in _HELD:

@@ -79,7 +79,8 @@ def examine(path: Path) -> tuple[DeviceProfile | None, list[Finding]]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        # Some editors begin a file with a mark of its encoding.
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(
@@ -119,6 +120,11 @@ def _nearest(path: KeyPath) -> str | None:
     return near[0] if near else None
 
 
+def _keys_of(path: KeyPath) -> str:
+    """The keys that a table has, as they are written."""
+    return ", ".join(f"{key} = …" for key in keys_at(path))
+
+
 def _finding(lines: KeyLines, detail: ErrorDetails) -> Finding:
     path = _path(detail)
     kind, given = detail["type"], detail["input"]
@@ -130,7 +136,12 @@ def _finding(lines: KeyLines, detail: ErrorDetails) -> Finding:
         return Finding("missing-key", "error", lines[path[:-1]], f"key {_dotted(path)} is missing")
     key = _dotted(path)
     if kind in _NOT_A_TABLE:
-        return Finding("bad-value", "error", lines[path], f"{key} is {given!r}, but must be a table")
+        return Finding(
+            "bad-value",
+            "error",
+            lines[path],
+            f"{key} is {given!r}, but must be a table, as {{ {_keys_of(path)} }}",
+        )
     if kind == "profile":  # a validator of ours
         at = [detail["ctx"]["at"]] if detail["ctx"]["at"] else []
         return Finding("bad-value", "error", lines[(*path, *at)], f"{key}: {detail['msg']}")

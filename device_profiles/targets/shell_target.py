@@ -32,10 +32,11 @@ runs from the folder and removes it. So a connection that is cut leaves nothing 
 _END = f"folder=$0; {_KILL}; :"
 _SWEEP = f"folder=$0; {_CLEAN}"
 _RUN = (
-    'cd "$0" || exit 1; TMPDIR=$0; export TMPDIR; '
+    'cd "$0" || exit 1; TMPDIR=$0; ORT_DISABLE_TELEMETRY=1; export TMPDIR ORT_DISABLE_TELEMETRY; '
     '"$@" & echo $! >"$$.pid"; wait $!; code=$?; rm -f "$$.pid"; exit $code'
 )
-"""Runs a program so that the guard can end it, and its own temporary files go with the folder."""
+"""Runs a program so that the guard can end it, and its own temporary files go with the folder. ONNX Runtime's
+own program would report to its maker."""
 _DIGEST = '{ sha256sum <"$0" 2>/dev/null || shasum -a 256 <"$0"; }'
 """From stdin: before the digest of a file whose name holds a backslash, they would print one."""
 _ANSWER_SECONDS = 30.0

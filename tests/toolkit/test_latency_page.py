@@ -27,7 +27,7 @@ def page(tmp_path: Path) -> Path:
 
 def test_the_median_of_two_errors_lies_between_them(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert "50% within 10%, 50% within 25%; median error 20.0 %, n = 2" in text
+    assert "50% within 10%, 50% within 25%; median error 20.0 %, largest 35 %, n = 2" in text
     assert re.findall(r'class="mark( far)?"', text) == ["", " far"]
     assert "&lt;two&gt;" in text and "<two>" not in text
 

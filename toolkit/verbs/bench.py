@@ -24,7 +24,7 @@ def bench(
     subject: Annotated[Path, typer.Argument(metavar="ARTIFACT|FILE.onnx", help="What to time.")],
     on: On = "local",
     threads: Threads = 1,
-    sessions: Annotated[int, typer.Option(min=1, metavar="N", help="Processes to measure in.")] = 3,
+    sessions: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Processes to measure in.")] = 3,
     device: Annotated[
         str | None,
         typer.Option(metavar="NAME|FILE", help="Also predict the latency on this target (needs ARTIFACT)."),
@@ -127,10 +127,6 @@ def comparison_tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | 
         (figure, *(_ms(model["latency_ms"][key]) for model in (result, other)))
         for figure, key in (("latency, median", "median"), ("latency, min", "min"), ("latency, IQR", "iqr"))
     ]
-    rows += [
-        (figure, _ms(result[key]), _ms(other[key]))
-        for figure, key in (("first run", "first_ms"), ("load", "load_ms"))
-    ]
     clock = ", in processor time" if result["protocol"]["clock"] == "processor" else ""
     yield f"compared on {_where(result)}{clock}:"
     yield table(["figure", ">value", ">other"], rows)
@@ -152,6 +148,8 @@ def _prediction(result: Mapping[str, Any]) -> Iterator[str]:
         f"{how} on {predicted['device']} with {_threads(threads)}: {predicted['value']:.3g} ms, "
         f"{predicted['low']:.3g} to {predicted['high']:.3g} ms{told}"
     )
+    if result.get("precision") == "int8" and predicted["precision"] != "int8":
+        yield "note: the profile has no int8 figures, so the prediction is for float32"
     if threads != measured:
         yield f"note: the profile has no figures for {_threads(measured)}, which were measured"
 

@@ -16,9 +16,6 @@ from ..result_file import check_page, check_profile_file
 if TYPE_CHECKING:
     import rich.table
 
-_CALM = 0.6
-"""Where fewer of the micro-models take the same in both rounds, the target was busy."""
-
 
 def calibrate(
     name: Annotated[str, typer.Option(metavar="NAME", help="What the profile shall be called.")],
@@ -38,8 +35,8 @@ def calibrate(
         bool,
         typer.Option(
             "--int8",
-            help="Time the networks quantised to int8 too; takes twice as long. Encoders are exported in"
-            " float32 so far: only predict_latency_ms(precision='int8') reads these figures.",
+            help="Time the networks quantised to int8 too; takes twice as long. bench predicts encoders that"
+            " were exported in int8 from them.",
         ),
     ] = False,
     seconds: Annotated[
@@ -72,7 +69,7 @@ def calibrate(
     """Measure a target and write its profile.
 
     A pack of small networks is timed there in under two minutes; a latency model is fitted to the times, and
-    its error stated for networks that were left out.
+    its error stated for networks that were left out. Exit code 3 when the target was busy meanwhile.
     """
     screen = Screen(as_json=as_json)
     check_profile_file(out, force=force)
@@ -101,7 +98,10 @@ def calibrate(
         if report is not None:
             write_calibration_page(found, report)
     pages = {"report": str(report)} if report is not None else {}
-    screen.show({**found.document(), "file": str(out), **pages}, tables)
+    result = {**found.document(), "file": str(out), **pages}
+    screen.show(result, tables)
+    if not result["valid"]:
+        raise typer.Exit(3)
 
 
 def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
@@ -135,10 +135,10 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
         rows,
     )
     yield "same twice: models that took the same in both rounds, within 10 %"
-    agreements = [error["rounds_agree"] for errors in result["error"].values() for error in errors.values()]
-    least = min((one for one in agreements if one is not None), default=1.0)
-    if least < _CALM:
-        yield f"note: only {least:.0%} took the same twice: the target was busy; calibrate again at rest"
+    for flag in result["flags"]:
+        yield f"invalid: {flag['message']}"
+    if not result["valid"]:
+        yield "INVALID: this profile is not to be relied on; let the target rest and calibrate again"
     if not result["profile"].get("limits"):
         yield "note: the profile has no limits; write them into the file, or name a profile with --like"
     if "report" in result:

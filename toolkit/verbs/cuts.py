@@ -38,7 +38,7 @@ def cuts(
         name = parse_backbone(backbone, arguments=backbone_arg or ())
         # Weights and preprocessing change no shape, and a weights file alone is an error elsewhere.
         loaded = load_backbone(replace(name, weights=None), shapes_only=True)
-        splitter = Splitter(loaded, input_size or loaded.native_size)
+        splitter = Splitter(loaded, loaded.native_size if input_size is None else input_size)
         found = splitter.cuts
     result = {
         "backbone": name.architecture,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,9 @@ from ..options import (
     AllowCode,
     Debug,
     Force,
+    ImageSize,
     Json,
+    On,
     OptionalData,
     ProjectionWeights,
     Seed,
@@ -36,12 +38,38 @@ class SelfTest(StrEnum):
     data = "data"
 
 
+class ExportPrecision(StrEnum):
+    """What the exported encoder computes in."""
+
+    fp32 = "fp32"
+    int8 = "int8"
+
+
 def export(
     subject: Annotated[Path, typer.Argument(metavar="RUN|SPEC", help="A search's --out or an encoder.json.")],
     out: Annotated[
         Path,
         typer.Option(metavar="ARTIFACT", help="The new artifact: a folder, or one file if it ends in .zip."),
     ],
+    precision: Annotated[
+        ExportPrecision | None,
+        typer.Option(help="fp32, or 8-bit integers (default: as the spec says).", case_sensitive=False),
+    ] = None,
+    calibration: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Images of --data that int8 is calibrated on.")
+    ] = 256,
+    head: Annotated[
+        Path | None,
+        typer.Option(metavar="HEAD", help="A trained head: tell its accuracy in float32 and int8."),
+    ] = None,
+    max_accuracy_loss: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="X", help="Leave layers in float32 until --head loses no more than this."
+        ),
+    ] = None,
+    on: On = "local",
+    image_size: ImageSize = 64,
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", metavar="F", help="Also as ort, executorch, litert or coreml; repeatable."),
@@ -77,15 +105,22 @@ def export(
     """Write the artifact that ships.
 
     A folder or a zip: the encoder as ONNX, its spec, a manifest with digests, a self-test, a page for the
-    developer of the app. The password of an encrypted KEY is taken from $PRIVYNET_KEY_PASSWORD.
+    developer of the app. The password of an encrypted KEY is taken from $PRIVYNET_KEY_PASSWORD. int8 is
+    calibrated on --data (default: the run's own), and timed on --on beside fp32.
     """
     screen = Screen(as_json=as_json, seed=seed)
     with screen.working() as progress:
-        from ...exporters import export
+        from ..exporting import export_subject
 
-        result = export(
+        result = export_subject(
             subject,
             out=out,
+            precision=None if precision is None else precision.value,
+            calibration=calibration,
+            head=head,
+            max_accuracy_loss=max_accuracy_loss,
+            on=on,
+            image_size=image_size,
             formats=formats or (),
             for_runtime=for_runtime,
             with_weights=with_weights,
@@ -110,6 +145,8 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
     yield table(["file", ">bytes", "SHA-256"], rows)
     yield from _parity_lines(result["parity"])
     yield from runtimes_table(result["runtimes"])
+    if result.get("int8"):
+        yield from _int8_lines(result["int8"], result["measured"])
     if result["signature"] is not None:
         yield _signature_line(**result["signature"])
     yield from findings_table(result["findings"])
@@ -124,6 +161,24 @@ def _signature_line(state: str, key: str | None) -> str:
         "wrong": "the signature is wrong",
     }
     return lines[state]
+
+
+def _int8_lines(int8: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    ratios, score = int8["sqnr_db"], int8["score"]
+    if ratios:
+        name, least = min(ratios.items(), key=lambda one: one[1])
+        yield (
+            f"int8, calibrated on {int8['images']} images: signal to noise {least:.1f} dB in the worst of"
+            f" {len(ratios)} tensors, {name}; left in float32: {', '.join(int8['in_float']) or 'nothing'}"
+        )
+    if score is not None:
+        yield f"accuracy of the head: {score['float32']:.1%} in float32, {score['int8']:.1%} in int8"
+    for one in measured:
+        low, high = one["ratio"]["ci95"]
+        yield (
+            f"int8 takes {one['ratio']['value']:.2f} ({low:.2f}..{high:.2f}) times as long as float32 on"
+            f" {one['on']}: {one['int8_ms']:.3g} ms against {one['fp32_ms']:.3g} ms"
+        )
 
 
 def runtimes_table(runtimes: Mapping[str, Mapping[str, Any]]) -> Iterator[rich.table.Table]:

@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import psutil
 import pytest
 
 from privynet.device_profiles import bench
-from privynet.device_profiles.measuring import read_machine, run_pack, usable_cores
+from privynet.device_profiles.measuring import agent, read_machine, run_pack, usable_cores
 from privynet.device_profiles.targets import Target, open_target
 
 from .place import Place
@@ -179,6 +181,30 @@ def test_silence_is_noticed_and_the_program_ended(place: Place) -> None:
             for _ in running.lines(1.0):
                 process = int(target.read(f"{target.folder}/pid"))
         assert ended(process)
+
+
+def test_the_runtime_reports_to_nobody_and_leaves_no_mark(
+    place: Place, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 1.29 on ONNX Runtime does both, unless told not to, or where it believes to be tested."""
+    home = tmp_path / "nobody"
+    home.mkdir()
+    with open_target(place.url) as target:
+        look = "import os; print(os.environ.get('ORT_DISABLE_TELEMETRY'))"
+        (told,) = output(target, python(target, look))
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    done = subprocess.run(
+        [sys.executable, "-I", agent.__file__, "--model", str(model), "--min-seconds", "0.2"],
+        env=dict(os.environ),
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert b'"result"' in done.stdout
+    assert list(home.rglob("*")) == []
+    assert told.strip() == b"1"
 
 
 def test_its_python_can_run_the_agent(place: Place) -> None:

@@ -1,0 +1,61 @@
+"""The file of an encoder in integers, and the session that tells what it sends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...artifacts import OrtEncoder, file_digest, replace_file
+from ...errors import NegativeResult
+from ..onnx_file import OPSET, parity
+from ..probes import synthetic_images
+from .exporting import float_graph, int8_graph
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
+    from ...encoders import Encoder
+
+
+def write_int8(
+    encoder: Encoder, path: Path, *, seed: int = 0, graph: onnx.ModelProto | None = None
+) -> dict[str, Any]:
+    """Write an encoder whose spec has ``int8`` as ONNX, in integers; returns what ``export_module`` does.
+
+    The float32 ``graph`` that it is made of (default: exported here) is checked against torch:
+    ``max_abs_error`` is its error. What the integers differ by is no error but their precision. Raises
+    :class:`NegativeResult` when the float32 graph gives other values than torch, and :class:`InputError` when
+    the spec's grids belong to another graph.
+    """
+    int8 = encoder.spec.int8
+    assert int8 is not None
+    graph = graph or float_graph(encoder)
+    images = synthetic_images(encoder.input_size, seed=seed)
+    with replace_file(path) as temporary:
+        temporary.write_bytes(graph.SerializeToString(deterministic=True))
+        found = parity(encoder.plain(), temporary, [[images[row : row + 1]] for row in range(len(images))])
+        if not found.holds:
+            raise NegativeResult(
+                f"the exported graph differs from torch by {found}",
+                hint="nothing was written; the network uses an operator that the exporter gets wrong",
+            )
+        temporary.write_bytes(int8_graph(graph, encoder, int8).SerializeToString(deterministic=True))
+    return {
+        "max_abs_error": found.max_abs_error,
+        "max_abs_output": found.max_abs_output,
+        "opset": OPSET,
+        "sha256": file_digest(path),
+        "bytes": path.stat().st_size,
+    }
+
+
+def open_session(encoder: Encoder, path: Path) -> OrtEncoder:
+    """An exported encoder's file in ONNX Runtime."""
+    return OrtEncoder.open(
+        path,
+        digest=encoder.digest,
+        payload=encoder.payload,
+        noise_std=encoder.noise_std,
+        feature_shape=encoder.feature_shape,
+    )

@@ -1,0 +1,180 @@
+"""Encoders in integers: what they send, how it is computed, and what is said of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from privynet.artifacts import OrtEncoder
+from privynet.data import open_data
+from privynet.encoders import Encoder, Int8, Payload, Splitter, load_backbone, make_encoder, parse_backbone
+from privynet.errors import InputError, NegativeResult
+from privynet.exporters import write_onnx
+from privynet.exporters.int8 import float_graph, in_int8, int8_graph
+
+
+@pytest.fixture(scope="module")
+def splitter() -> Splitter:
+    return Splitter(load_backbone(parse_backbone("bundled")), 32)
+
+
+@pytest.fixture(scope="module")
+def encoder(splitter: Splitter) -> Encoder:
+    return make_encoder(splitter, cut="blocks.4.2", channels=range(0, 60, 3))
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return next(iter(open_data("digits").split("head-train", limit=48).batches(32)))
+
+
+@pytest.fixture(scope="module")
+def unseen() -> np.ndarray:
+    return next(iter(open_data("digits").split("select", limit=32).batches(32)))
+
+
+@pytest.fixture(scope="module")
+def quantised(encoder: Encoder, images: np.ndarray) -> Encoder:
+    return in_int8(encoder, images)[0]
+
+
+def session_of(encoder: Encoder, folder: Path) -> OrtEncoder:
+    path = folder / "encoder.onnx"
+    write_onnx(encoder, path)
+    return OrtEncoder.open(
+        path, payload=encoder.payload, noise_std=encoder.noise_std, feature_shape=encoder.feature_shape
+    )
+
+
+def signal_to_noise_db(exact: np.ndarray, rounded: np.ndarray) -> float:
+    exact = exact.astype(np.float64)
+    return float(10 * np.log10((exact**2).sum() / ((exact - rounded) ** 2).sum()))
+
+
+def executed(path: Path, folder: Path) -> Counter[str]:
+    """The operators that ONNX Runtime runs of a file."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
+
+
+def test_features_are_close_to_those_in_float32(
+    encoder: Encoder, quantised: Encoder, unseen: np.ndarray, tmp_path: Path
+) -> None:
+    sent = session_of(quantised, tmp_path).encode(unseen)
+    assert sent.shape == (32, 20, 8, 8)
+    assert signal_to_noise_db(encoder.encode(unseen), sent) > 25
+    assert quantised.digest != encoder.digest
+
+
+def test_it_takes_a_quarter_of_the_file(encoder: Encoder, quantised: Encoder, tmp_path: Path) -> None:
+    sizes = [write_onnx(one, tmp_path / "encoder.onnx")["bytes"] for one in (encoder, quantised)]
+    assert sizes[1] < 0.4 * sizes[0]
+
+
+def test_every_convolution_is_computed_in_integers(quantised: Encoder, tmp_path: Path) -> None:
+    write_onnx(quantised, tmp_path / "encoder.onnx")
+    in_file = Counter(node.op_type for node in onnx.load(tmp_path / "encoder.onnx").graph.node)
+    run = executed(tmp_path / "encoder.onnx", tmp_path)
+    assert run["QLinearConv"] == in_file["Conv"] > 3
+    assert not {"Conv", "FusedConv", "Cast", "QuantizeLinear"} & run.keys()
+
+
+@pytest.mark.parametrize("bits", (8, 4, 2))
+def test_a_payload_is_rounded_once_and_counts_as_it_leaves(
+    encoder: Encoder, images: np.ndarray, unseen: np.ndarray, bits: int, tmp_path: Path
+) -> None:
+    payload = Payload.fit(encoder.encode(images), bits)  # type: ignore[arg-type]
+    sending = encoder.sending(payload=payload)
+    quantised, _ = in_int8(sending, images)
+    session = session_of(quantised, tmp_path)
+    sent, wanted = session.send(unseen), sending.send(unseen)
+    assert (sent.shape, sent.dtype) == (wanted.shape, wanted.dtype)
+    off = np.abs(payload.steps(sent).astype(int) - payload.steps(wanted).astype(int))
+    # The steps of few bits are coarse beside those of the integers before.
+    assert off.mean() < {8: 1.5, 4: 0.15, 2: 0.05}[bits]
+    if bits == 8:
+        assert "Div" not in executed(tmp_path / "encoder.onnx", tmp_path)
+
+
+def test_noise_arrives_as_it_is(encoder: Encoder, images: np.ndarray, tmp_path: Path) -> None:
+    noisy, _ = in_int8(encoder.sending(noise_std=0.5), images)
+    session = session_of(noisy, tmp_path)
+    noise = np.random.default_rng(0).standard_normal((4, *encoder.feature_shape), np.float32)
+    added = session.send(images[:4], noise) - session.send(images[:4])
+    np.testing.assert_allclose(added, 0.5 * noise, atol=1e-5)
+
+
+def test_the_signal_that_is_left_is_told(encoder: Encoder, images: np.ndarray, tmp_path: Path) -> None:
+    quantised, told = in_int8(encoder, images)
+    sent = session_of(quantised, tmp_path).encode(images[:32])
+    assert told["sqnr_db"]["features"] == pytest.approx(
+        signal_to_noise_db(encoder.encode(images[:32]), sent), abs=0.3
+    )
+    assert told["images"] == len(images)
+    assert told["sqnr_db"].keys() == quantised.spec.int8.grids.keys()  # type: ignore[union-attr]
+
+
+def test_the_grids_of_the_spec_give_the_same_bytes_without_images(
+    encoder: Encoder, quantised: Encoder, images: np.ndarray, tmp_path: Path
+) -> None:
+    again, _ = in_int8(encoder, images)
+    assert again.digest == quantised.digest
+    write_onnx(quantised, tmp_path / "first.onnx")
+    write_onnx(again, tmp_path / "second.onnx")
+    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
+
+
+def test_grids_of_another_graph_are_refused(quantised: Encoder) -> None:
+    int8 = quantised.spec.int8
+    assert int8 is not None
+    fewer = Int8(grids=dict(list(int8.grids.items())[1:]))
+    with pytest.raises(InputError, match=r"grids belong to another graph .*calibrate again"):
+        int8_graph(float_graph(quantised), quantised, fewer)
+
+
+@pytest.mark.parametrize("mean", ("0.5", "0.2/0.4/0.6"))
+def test_images_enter_as_integers_whatever_their_normalisation(mean: str, tmp_path: Path) -> None:
+    """Borders too: what stands for 0 outside the image is the mean, which is a whole number here."""
+    backbone = f"timm:mobilenetv2_100,pad_type=same,weights=random,mean={mean},std=0.25"
+    splitter = Splitter(load_backbone(parse_backbone(backbone)), 64)
+    encoder = make_encoder(splitter, cut=splitter.cuts[0].name)
+    generator = np.random.default_rng(1)
+    images = generator.integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)
+    quantised, _ = in_int8(encoder, images)
+    sent, wanted = session_of(quantised, tmp_path).encode(images), encoder.encode(images)
+    assert signal_to_noise_db(wanted, sent) > 30
+    edge = np.s_[..., [0, -1]]
+    assert signal_to_noise_db(wanted[edge], sent[edge]) > 30
+    assert "Cast" not in executed(tmp_path / "encoder.onnx", tmp_path)
+
+
+def test_layers_are_left_in_float32_where_the_score_asks_for_it(
+    encoder: Encoder, images: np.ndarray, unseen: np.ndarray
+) -> None:
+    wanted = encoder.encode(unseen)
+
+    def score(one: Encoder | OrtEncoder) -> float:
+        return min(60.0, signal_to_noise_db(wanted, one.encode(unseen) + 1e-9))
+
+    loose, told = in_int8(encoder, images, judge=score, max_loss=60.0)
+    assert told["in_float"] == [] and told["score"]["float32"] == 60.0
+    reached = told["score"]["int8"]
+    strict, told = in_int8(encoder, images, judge=score, max_loss=60.0 - reached - 0.01)
+    assert told["in_float"] != [] and told["score"]["int8"] > reached
+    assert strict.spec.int8 is not None and loose.spec.int8 is not None
+    assert strict.spec.int8.grids.items() <= loose.spec.int8.grids.items()
+    with pytest.raises(NegativeResult, match=r"in int8 the score falls by .*--max-accuracy-loss"):
+        in_int8(encoder, images, judge=score, max_loss=0.0)
+
+
+def test_there_must_be_images(encoder: Encoder, images: np.ndarray) -> None:
+    with pytest.raises(InputError, match="no images to calibrate on"):
+        in_int8(encoder, images[:0])
