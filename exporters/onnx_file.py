@@ -153,6 +153,11 @@ def anonymise(model: onnx.ModelProto) -> None:
     model.graph.name, model.graph.doc_string = "encoder", ""
     for metadata in (model.metadata_props, model.graph.metadata_props):
         del metadata[:]
+    # Tools that join models list the same operators twice.
+    opsets = sorted({(entry.domain, entry.version) for entry in model.opset_import})
+    del model.opset_import[:]
+    for domain, version in opsets:
+        model.opset_import.add(domain=domain, version=version)
     graph = model.graph
     kept = {value.name for value in (*graph.input, *graph.output)}
     names: dict[str, str] = {name: name for name in kept}

@@ -8,8 +8,9 @@
 | QNN | the page of github.com/onnxruntime/onnxruntime-qnn, docs/execution_providers, read then too |
 
 The checker (``onnxruntime.tools.mobile_helpers``) looks at operators and ranks, and lists the tables' other
-conditions as caveats. Those of the operators that encoders use are looked at here, and two that the
-providers' sources have: they take no uint8 image, and no cast to uint8.
+conditions as caveats. Those of the operators that encoders use are looked at here, and three that the
+providers' sources have: NNAPI and CoreML take no uint8 image and no cast to uint8, XNNPACK no product of
+unsigned with signed integers.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def taken_by_xnnpack(graph: Graph) -> set[int]:
             if any(at in taken and graph.nodes[at].op_type in _FUSED_WITH for at in graph.producers(place)):
                 taken.add(place)
         elif node.op_type in _XNNPACK and _is_flat(graph, node) and _has_two_axes(graph, node):
-            taken.add(place)
+            # A product of integers, only of such that are both signed or both not.
+            if node.op_type not in PRODUCTS or len(set(map(graph.integers, node.input[:2]))) == 1:
+                taken.add(place)
     return taken
 
 

@@ -65,8 +65,16 @@ class Graph:
 
     def is_dequantised(self, name: str) -> bool:
         """Whether a tensor comes from integers."""
+        return self.integers(name) is not None
+
+    def integers(self, name: str) -> int | None:
+        """The type of the integers that a tensor comes from, as ONNX counts types; ``None`` for none."""
         maker = self.maker(name)
-        return maker is not None and maker.op_type == "DequantizeLinear"
+        if maker is None or maker.op_type != "DequantizeLinear":
+            return None
+        source = maker.input[0]
+        held = self._weights[source].data_type if source in self._weights else self._values[source].elem_type
+        return int(held)
 
     def producers(self, place: int) -> list[int]:
         """The places of the nodes that a node reads from."""

@@ -41,7 +41,9 @@ class _Runtime:
 _OTHERWISE = "leave --for out to export what runs on the CPU, or choose another cut or backbone"
 RUNTIMES = {
     "cpu": _Runtime(lambda graph: set(range(len(graph.nodes))), False, _OTHERWISE),
-    "xnnpack": _Runtime(taken_by_xnnpack, False, _OTHERWISE),
+    "xnnpack": _Runtime(
+        taken_by_xnnpack, False, "it multiplies no uint8 with int8: export in float32, or leave --for out"
+    ),
     "nnapi": _Runtime(taken_by_nnapi, True, _OTHERWISE),
     "coreml": _Runtime(taken_by_coreml, True, _OTHERWISE),
     "qnn": _Runtime(taken_by_qnn, True, "its NPU computes with integers: add --precision int8"),

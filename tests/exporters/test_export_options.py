@@ -95,3 +95,23 @@ def test_the_manifest_says_which_tools_made_it(spec: Path, tmp_path: Path) -> No
     tools = Artifact.open(tmp_path / "artifact").manifest.tools
     assert tools["torch"] == torch.__version__.split("+")[0] or tools["torch"] == torch.__version__
     assert {"onnx", "onnxruntime"} <= tools.keys()
+
+
+def test_int8_with_noise_and_a_packed_payload_is_for_qnn_and_ships_as_ort(
+    noisy_encoder: Encoder, tmp_path: Path
+) -> None:
+    noisy_encoder.spec.write(tmp_path / "encoder.json")
+    images = open_data("digits").split("head-train", limit=32).images(32)
+    result = export(
+        tmp_path / "encoder.json",
+        out=tmp_path / "artifact",
+        precision="int8",
+        calibration_images=images,
+        formats=["ort"],
+        for_runtime="qnn",
+    )
+    supported = {name for name, found in result["runtimes"].items() if found["supported"]}
+    # XNNPACK multiplies no uint8 with int8, and CoreML knows no integers.
+    assert supported == {"cpu", "nnapi", "qnn"}
+    assert result["parity"]["formats"]["ort"]["max_abs_error"] <= noisy_encoder.payload.scale
+    assert verify(tmp_path / "artifact")["findings"] == []

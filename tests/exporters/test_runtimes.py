@@ -128,6 +128,11 @@ def test_qnn_takes_products_of_integers() -> None:
     del model.graph.initializer[0]
     check_for(model, "qnn")
     assert support(model)["nnapi"].supported and support(model)["xnnpack"].supported
+    signed = numpy_helper.from_array(np.zeros((4, 4, 1, 1), np.int8), "q")
+    model.graph.initializer[-1].CopyFrom(signed)
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "zero"))
+    model.graph.node[2].input[2] = "zero"
+    assert support(model)["qnn"].supported and not support(model)["xnnpack"].supported
 
 
 def test_an_unknown_runtime_is_told() -> None:
