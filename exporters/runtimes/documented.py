@@ -90,10 +90,14 @@ def taken_by_xnnpack(graph: Graph) -> set[int]:
         if node.op_type in _FUSED_BY_XNNPACK:
             if any(at in taken and graph.nodes[at].op_type in _FUSED_WITH for at in graph.producers(place)):
                 taken.add(place)
-        elif node.op_type in _XNNPACK and _is_flat(graph, node) and _has_two_axes(graph, node):
+        elif (
+            node.op_type in _XNNPACK
+            and _is_flat(graph, node)
+            and _has_two_axes(graph, node)
             # A product of integers, only of such that are both signed or both not.
-            if node.op_type not in PRODUCTS or len(set(map(graph.integers, node.input[:2]))) == 1:
-                taken.add(place)
+            and (node.op_type not in PRODUCTS or len(set(map(graph.integers, node.input[:2]))) == 1)
+        ):
+            taken.add(place)
     return taken
 
 
