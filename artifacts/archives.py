@@ -69,12 +69,21 @@ def _ending(entries: Iterable[_Entry], start: int) -> bytes:
     return b"".join([*directory, end])
 
 
-def looks_zipped(file: Path) -> bool:
-    """Whether a file begins as a zip does."""
+def might_hold(file: Path, member: str) -> bool:
+    """Whether a file begins as a zip does, and its directory speaks of ``member``, or cannot be found."""
     if not file.is_file():
         return False
     with file.open("rb") as stream:
-        return stream.read(len(_LOCAL_MARK)) == _LOCAL_MARK
+        if stream.read(len(_LOCAL_MARK)) != _LOCAL_MARK:
+            return False
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - _END.size))
+        end = stream.read()
+        if len(end) < _END.size or not end.startswith(_END_MARK):
+            return True
+        *_, length, start, _ = _END.unpack(end)
+        stream.seek(start)
+        return member.encode() in stream.read(min(length, _STEP))
 
 
 def pack(folder: Path, file: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import InputError, NegativeResult, one_line
-from .archives import BadArchive, looks_zipped, members_of, unpack
+from .archives import BadArchive, might_hold, unpack
 from .documents import canonical, check_header, parse
 from .files import file_digest, writing
 from .manifest import ARTIFACT_VERSION, MANIFEST, MEMBER_LIMITS, SIGNATURE, Manifest, manifest_digest
@@ -76,8 +76,10 @@ class Artifact:
             raise InputError(f"artifact {path} does not exist", hint=_HINT)
         if path.is_dir():
             return cls._open(path, path)
-        if not looks_zipped(path):
-            raise InputError(f"{path} is not an artifact: it is neither a folder nor a zip", hint=_HINT)
+        if not might_hold(path, MANIFEST):
+            raise InputError(
+                f"{path} is not an artifact: it is neither a folder nor a zip with a {MANIFEST}", hint=_HINT
+            )
         folder = Path(tempfile.mkdtemp(prefix="privynet-"))
         try:
             _unpack(path, folder)
@@ -136,14 +138,12 @@ class Artifact:
 
 
 def looks_like_artifact(path: Path) -> bool:
-    """Whether ``path`` is a folder with a manifest, or any zip."""
-    return (path / MANIFEST).is_file() or looks_zipped(path)
+    """Whether ``path`` is a folder or a zip with a manifest, or a zip that is damaged."""
+    return (path / MANIFEST).is_file() or might_hold(path, MANIFEST)
 
 
 def _unpack(file: Path, folder: Path) -> None:
     try:
-        if MANIFEST not in members_of(file, MEMBER_LIMITS):
-            raise InputError(f"{file} is not an artifact: it has no {MANIFEST}", hint=_HINT)
         with writing(folder):
             unpack(file, folder, MEMBER_LIMITS)
     except BadArchive as bad:

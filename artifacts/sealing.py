@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, PrivynetError
-from .archives import BadArchive, looks_zipped, members_of, pack
+from .archives import BadArchive, members_of, pack
 from .documents import SCHEMA_VERSION, canonical
 from .files import file_digest, replace_file, sibling, writing
 from .folders import new_folder
@@ -101,7 +101,7 @@ def _check_free(out: Path, *, force: bool) -> None:
     if out.is_symlink() or not out.is_file():
         raise InputError(f"{out} is not a file", hint="--force replaces a zip by a zip")
     try:
-        ours = looks_zipped(out) and MANIFEST in members_of(out, MEMBER_LIMITS)
+        ours = MANIFEST in members_of(out, MEMBER_LIMITS)
     except BadArchive:
         ours = False
     if not ours:

@@ -20,6 +20,7 @@ import numpy as np
 from ..artifacts import Artifact, BrokenArtifact, OrtEncoder
 from ..errors import PrivynetError, one_line
 from .agreement import TOLERANCE
+from .formats.ort import ort_fault
 from .outline import Outline, read_outline
 from .probes import probes
 from .selftest import read_selftest, selftest_fault
@@ -36,12 +37,15 @@ Fault = tuple[str, str, str]
 
 
 def faults_when_run(artifact: Artifact) -> list[Fault]:
-    """What is wrong with what an artifact's graph does: shapes, loading, self-test, noise.
+    """What is wrong with what an artifact's graph does: shapes, loading, self-test, noise; and
+    whether ``encoder.ort`` does the same.
 
     It may take ``SECONDS`` of processor time, and 4 GiB of memory and four times its file. Raises
     ``PrivynetError`` when there can be no such process.
     """
-    memory = _BASE_BYTES + _TIMES_THE_FILE * artifact.manifest.files["encoder.onnx"].bytes
+    files = artifact.manifest.files
+    models = sum(files[name].bytes for name in ("encoder.onnx", "encoder.ort") if name in files)
+    memory = _BASE_BYTES + _TIMES_THE_FILE * models
     program = f"import sys; from {__name__} import main; main(*sys.argv[1:])"
     try:
         done = subprocess.run(
@@ -121,6 +125,18 @@ def _faults(folder: Path) -> Iterator[Fault]:
         return
     if wrong is not None:
         yield "noise", "encoder.onnx", wrong
+    elif "ort" in artifact.manifest.formats:
+        yield from _ort_faults(artifact, session)
+
+
+def _ort_faults(artifact: Artifact, session: OrtEncoder) -> Iterator[Fault]:
+    try:
+        wrong = ort_fault(artifact, session, seed=_NOISE_SEED)
+    except (PrivynetError, ValueError) as error:
+        yield "graph", "encoder.ort", one_line(str(error).replace(f"{artifact.folder}/", ""))
+        return
+    if wrong is not None:
+        yield "parity", "encoder.ort", wrong
 
 
 def shape_faults(outline: Outline) -> Iterator[str]:

@@ -17,6 +17,7 @@ from ..progress import SILENT, Progress
 from .agreement import compare
 from .behaviour import faults_when_run
 from .export import spec_inputs
+from .formats import NOT_COMPARED
 from .graph_checks import graph_faults
 from .probes import probes
 from .selftest import BadSelfTest, read_selftest
@@ -43,7 +44,8 @@ def verify(
     without_torch: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Check an artifact, a folder or a zip, and say what was found; ``findings`` is empty when it is sound.
+    """Check an artifact, a folder or a zip, and say what was found; no finding is an error when it is
+    sound.
 
     A check runs only where those before it found nothing, so a graph that does not look right is not loaded.
     With ``key``, a file with a public key, the artifact must be signed by its owner. A projection's matrix is
@@ -81,6 +83,7 @@ def verify(
             projection = projection_weights or shipped_projection(opened.model, spec)
             parity, findings = _check_parity(opened, spec, weights, adapted_weights, projection, allowed_code)
         task.advance()
+    findings += _unchecked(opened.manifest)
     return _result(artifact, opened.manifest, findings, spec=spec, signature=signature, parity=parity)
 
 
@@ -107,9 +110,18 @@ def _result(
     }
 
 
-def _finding(code: str, file: str, message: str) -> Finding:
+def _finding(code: str, file: str, message: str, *, severity: str = "error") -> Finding:
     shown = one_line(" ".join(message.split()), most=300)
-    return {"code": code, "severity": "error", "file": one_line(file, most=100), "message": shown}
+    return {"code": code, "severity": severity, "file": one_line(file, most=100), "message": shown}
+
+
+def _unchecked(manifest: Manifest) -> list[Finding]:
+    """Warnings of the members that hold the encoder and of which the digest alone is looked at."""
+    message = "its digest alone was checked: nothing was compared with encoder.onnx"
+    return [
+        _finding("not_compared", name, message, severity="warning")
+        for name in sorted(manifest.files.keys() & NOT_COMPARED)
+    ]
 
 
 def _signature(artifact: Artifact, trusted: PublicKey | None) -> dict[str, str | None]:

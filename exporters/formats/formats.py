@@ -44,6 +44,8 @@ FORMATS = {
     "litert": Format(write_litert, ("litert-torch", "ai-edge-litert"), ("litert_torch", "ai_edge_litert")),
     "coreml": Format(write_coreml, ("coremltools",), ("coremltools",)),
 }
+NOT_COMPARED = {"encoder.mlpackage.zip", "encoder.pte", "encoder.safetensors", "encoder.tflite"}
+"""Members that hold the encoder, and that are compared with it when they are written alone."""
 
 
 def check_formats(names: Iterable[str], *, precision: str = "fp32") -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...artifacts import OrtEncoder
+from ...artifacts import Artifact, OrtEncoder
 from ...errors import PrivynetError
+from ..agreement import compare
+from ..probes import probes
 from .ort_order import in_fixed_order, ort_format_model
 from .source import Send, Source
 
@@ -54,6 +56,23 @@ def write_ort(source: Source, folder: Path) -> Send:
         noise_std=source.encoder.noise_std,
         feature_shape=source.encoder.feature_shape,
     ).send
+
+
+def ort_fault(artifact: Artifact, session: OrtEncoder, *, seed: int) -> str | None:
+    """How far ``encoder.ort`` is from ``session``, where that is too far.
+
+    Raises ``InputError`` where ONNX Runtime cannot load it, and ``PrivynetError`` where it cannot run it.
+    """
+    manifest = artifact.manifest
+    own = OrtEncoder.open(
+        artifact.folder / _MODEL,
+        payload=manifest.payload,
+        noise_std=manifest.noise_std,
+        feature_shape=manifest.feature_shape,
+    )
+    images, noise = probes(session.input_size, session.feature_shape if session.noise else None, seed=seed)
+    found = compare(own.send(images, noise), session.send(images, noise), manifest.payload)
+    return None if found.holds else f"differs from encoder.onnx by {found}"
 
 
 def _operators(model: Path) -> str:

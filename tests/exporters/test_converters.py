@@ -63,7 +63,8 @@ def test_it_sends_what_onnx_does_or_says_that_it_was_not_run(
         step = encoder.payload.scale if encoder.payload.quantised else 1e-4
         assert 0 <= parities[name]["max_abs_error"] <= step
         assert parities[name]["max_abs_output"] > 0.1
-    assert verify(artifact)["findings"] == []
+    (finding,) = verify(artifact)["findings"]
+    assert (finding["severity"], finding["file"]) == ("warning", MEMBERS[name])
     assert f"`{MEMBERS[name]}`" in (artifact / "README.md").read_text()
 
 

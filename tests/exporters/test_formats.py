@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -21,6 +23,7 @@ from privynet.exporters.formats.ort_order import in_fixed_order
 from privynet.exporters.probes import probes
 from privynet.toolkit.main import main
 
+from .hostile import reseal
 from .traces import traces_of_this_machine
 
 
@@ -106,6 +109,31 @@ def test_bytes_of_another_form_are_refused() -> None:
 def test_nothing_in_any_file_tells_of_the_machine(artifact: Path) -> None:
     for member in artifact.iterdir():
         assert traces_of_this_machine(member.read_bytes()) == [], member.name
+
+
+def test_an_ort_file_of_another_encoder_is_found_however_well_it_is_digested(
+    artifact: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    forged = Path(shutil.copytree(artifact, tmp_path / "forged"))
+    data = bytearray((forged / "encoder.ort").read_bytes())
+    weights = max(onnx.load(forged / "encoder.onnx").graph.initializer, key=lambda one: len(one.raw_data))
+    values = np.frombuffer(weights.raw_data, np.float32)
+    at = data.index(values.tobytes())
+    data[at : at + values.nbytes] = (values * np.float32(1.5)).tobytes()
+    (forged / "encoder.ort").write_bytes(data)
+    reseal(forged)
+    (finding,) = verify(forged, without_torch=True)["findings"]
+    assert (finding["code"], finding["file"]) == ("parity", "encoder.ort")
+
+
+@pytest.mark.parametrize("data", (b"", b"no graph", b"\0\0\0\0ORTM" + bytes(64)))
+def test_an_ort_file_that_is_none_is_found(artifact: Path, data: bytes, tmp_path: Path) -> None:
+    forged = Path(shutil.copytree(artifact, tmp_path / "forged"))
+    (forged / "encoder.ort").write_bytes(data)
+    reseal(forged)
+    (finding,) = verify(forged, without_torch=True)["findings"]
+    assert (finding["code"], finding["file"]) == ("graph", "encoder.ort")
+    assert str(forged) not in finding["message"]
 
 
 def test_a_format_that_gives_other_values_is_not_shipped(plain_encoder: Encoder, tmp_path: Path) -> None:
