@@ -65,11 +65,12 @@ def test_an_interruption_while_the_folder_is_made_leaves_nothing(elsewhere: Else
 
     interrupting = threading.Thread(target=interrupt)
     interrupting.start()
-    target = open_target(elsewhere.url)
-    with pytest.raises(KeyboardInterrupt), target:
-        pytest.fail("was not interrupted")
-    interrupting.join()
-    go.touch()
+    try:
+        with pytest.raises(KeyboardInterrupt), open_target(elsewhere.url):
+            pytest.fail("was not interrupted")
+    finally:
+        interrupting.join()
+        go.touch()
     assert nothing_is_left(elsewhere)
 
 
