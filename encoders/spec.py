@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..artifacts import Payload, read_document, write_document
-from ..errors import InputError
+from ..errors import InputError, one_line
 
 KIND = "encoder-spec"
 
@@ -172,5 +172,6 @@ class EncoderSpec(BaseModel):
             return cls.model_validate({key: value for key, value in document.items() if key not in header})
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{source} is not an encoder spec: {place}: {first['msg']}") from error
+            place = one_line(".".join(str(part) for part in first["loc"]), most=100)
+            reason = one_line(first["msg"])
+            raise InputError(f"{source} is not an encoder spec: {place}: {reason}") from error

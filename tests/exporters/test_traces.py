@@ -37,6 +37,7 @@ def made(request: pytest.FixtureRequest, small_spec: Path, tmp_path_factory: pyt
         check=True,
         capture_output=True,
     )
+    assert list((folder / TEMPORARY).iterdir()) == []
     return folder / request.param
 
 
