@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -81,6 +83,16 @@ def test_the_python_code_sends_what_the_self_test_says(
     for row, sent in enumerate(wanted):
         fed = [images[row]] if noise is None else [images[row], noise[row : row + 1]]
         assert names["encode"](*fed) == sent
+
+
+def test_the_python_code_reports_to_nobody(shipped: Shipped, tmp_path: Path) -> None:
+    (tmp_path / "encoder.py").write_text(shipped.code("python"))
+    paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, str(tmp_path / "encoder.py")]
+    home = tmp_path / "home"
+    home.mkdir()
+    subprocess.run(command, cwd=shipped.artifact, env={"HOME": str(home), **paths}, check=True)
+    assert list(home.iterdir()) == []
 
 
 def test_the_python_code_prepares_frames_as_the_data_were(
@@ -162,12 +174,16 @@ def test_the_cpp_code_compiles_and_sends_what_the_self_test_says(
     fed = b"".join(
         images[row].tobytes() + (b"" if noise is None else noise[row].tobytes()) for row in range(len(images))
     )
+    home = tmp_path / "home"
+    home.mkdir()
     done = subprocess.run(
         [tmp_path / "main", shipped.artifact / "encoder.onnx", str(len(images))],
         input=fed + frame.tobytes(),
         capture_output=True,
         check=True,
+        env={"HOME": str(home)},
     )
+    assert list(home.iterdir()) == [], "the library keeps an identifier of the machine, to report with"
     sent = b"".join(wanted)
     assert done.stdout[: len(sent)] == sent
     rest = done.stdout[len(sent) :]
