@@ -260,7 +260,10 @@ def new_attribute(chance: random.Random, graph: onnx.GraphProto) -> None:
 
 def other_values(chance: random.Random, graph: onnx.GraphProto) -> None:
     tensor = chance.choice(graph.initializer)
-    array = onnx.numpy_helper.to_array(tensor).copy()
+    try:
+        array = onnx.numpy_helper.to_array(tensor).copy()
+    except (ValueError, TypeError):  # an earlier edit has given it another shape or type
+        return
     if array.size:
         if array.dtype.kind == "f":
             array *= np.float32(chance.choice((0, -1, 1.001, 2, 1e30, np.nan)))

@@ -20,6 +20,19 @@ def synthetic_images(size: int, *, seed: int) -> NDArray[np.uint8]:
     return images
 
 
+def varied_images(size: int, *, seed: int) -> NDArray[np.uint8]:
+    """Noise of finer and coarser grain, strong and faint: uint8 (8, size, size, 3)."""
+    draw = np.random.default_rng([seed, 2])
+    images = np.empty((8, size, size, 3), np.uint8)
+    for index, image in enumerate(images):
+        grain, faint = 2 ** (index // 2), index % 2
+        low, high = np.sort(draw.random(2)) if faint else (0.0, 1.0)
+        cells = draw.random((-(-size // grain), -(-size // grain), 3))
+        blown_up = cells.repeat(grain, axis=0).repeat(grain, axis=1)[:size, :size]
+        image[:] = np.rint(255 * (low + (high - low) * blown_up))
+    return images
+
+
 def with_noise(
     images: NDArray[np.uint8], noise_shape: tuple[int, int, int] | None, *, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:

@@ -19,7 +19,7 @@ from .behaviour import faults_when_run
 from .export import spec_inputs
 from .formats import NOT_COMPARED
 from .graph_checks import graph_faults
-from .probes import probes
+from .probes import probes, varied_images
 from .selftest import BadSelfTest, read_selftest
 from .shipped_projection import shipped_projection
 
@@ -200,6 +200,10 @@ def _check_parity(
     images, noise = probes(
         spec.input_size, encoder.feature_shape if encoder.noise_std else None, seed=_PARITY_SEED
     )
+    varied = varied_images(spec.input_size, seed=_PARITY_SEED)
+    images = np.concatenate([images, varied])
+    if noise is not None:
+        noise = np.concatenate([noise, np.zeros((len(varied), *noise.shape[1:]), np.float32)])
     if encoder.feature_shape != session.feature_shape:
         message = f"gives features {session.feature_shape}, torch gives {encoder.feature_shape}"
         return "not_run", [_finding("parity", "encoder.onnx", message)]
