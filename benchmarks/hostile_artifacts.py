@@ -1,6 +1,6 @@
 """Thousands of changed artifacts, and what ``privynet verify --without-torch`` says of each.
 
-    python benchmarks/hostile_artifacts.py --size small    # 6,000, about half an hour
+    python benchmarks/hostile_artifacts.py --size small    # 6,000, about ten minutes
     python benchmarks/hostile_artifacts.py --size full     # 60,000
 
 Each artifact is one of several of the bundled backbone (float32; noise and a byte a value, signed; 4 bits),
@@ -236,8 +236,6 @@ def main() -> None:
         parity = refused_by_parity(others, arguments.seed, bases)
     show(outcomes)
     print(f"\nof {len(others)} that give something else, parity with torch refuses {parity}")
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"most memory of a process: {usage.ru_maxrss / 2**10:.0f} MiB")
     for one in outcomes:
         if one.answer in ("error 1", "traceback", "crash", "hang") or (
             not one.resealed and one.answer == "other"
@@ -249,7 +247,6 @@ def main() -> None:
         "seed": arguments.seed,
         "seconds": round(time.monotonic() - started),
         "refused_by_parity": parity,
-        "max_rss_kb": usage.ru_maxrss,
         "died": [asdict(one) for one in outcomes if died(one)],
         "accepted": [asdict(one) for one in outcomes if one.answer in ("same", "other")],
         "counts": [

@@ -38,7 +38,7 @@ def verify(
         bool,
         typer.Option(
             "--without-torch",
-            help="Do not rebuild the encoder to compare with; needs onnxruntime, onnx and numpy only.",
+            help="Do not rebuild the encoder to compare with: needs no torch.",
         ),
     ] = False,
     as_json: Json = False,
