@@ -36,9 +36,11 @@ def evaluate(
     encoder = opened.session()
     trained = load_head(head)
     document = trained.document
-    spec = EncoderSpec.from_document(opened.spec, source="encoder.json")
-    # A head may have learnt from the same encoder in float32.
-    if document.encoder_digest not in (spec.digest, spec.in_float32.digest):
+    digests = [encoder.digest]
+    if opened.manifest.precision == "int8":
+        # A head may have learnt from the same encoder in float32.
+        digests.append(EncoderSpec.from_document(opened.spec, source="encoder.json").in_float32.digest)
+    if document.encoder_digest not in digests:
         raise InputError(
             f"{head} was trained on encoder {document.encoder_digest}, {artifact} is {encoder.digest}",
             hint="encode with this artifact and train a head on the result",

@@ -87,13 +87,13 @@ def _make(root: Path, apt: Path) -> None:
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
         *("--constraint", str(CONSTRAINTS), "--only-binary=:all:", "--python-version", version),
         *(option for platform in _PLATFORMS for option in ("--platform", platform)),
-        *("--no-compile", "--target", str(root / "usr/lib/python3/dist-packages"), "onnxruntime"),
+        *("--no-compile", "--target", str(root / "usr/lib/python3/dist-packages"), "onnxruntime", "pillow"),
     )
     wrapper = root / "python-arm64"
     wrapper.write_text(_WRAPPER)
     wrapper.chmod(0o755)
     # The first import compiles what later ones read; and what cannot do it never gets its name.
-    _call(str(wrapper), "-I", "-c", "import onnxruntime")
+    _call(str(wrapper), "-I", "-c", "import onnxruntime, PIL.Image")
 
 
 def _fetch_packages(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from . import arm_sysroot
 
 @pytest.fixture(scope="session")
 def arm_python() -> Path:
-    """A program that is an Arm Python with numpy and ONNX Runtime."""
+    """A program that is an Arm Python with numpy, ONNX Runtime and Pillow."""
     return arm_sysroot.arm_python()
 
 
