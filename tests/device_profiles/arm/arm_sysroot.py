@@ -1,21 +1,17 @@
 """A 64-bit Arm system that runs here without a board: Debian's Python and ONNX Runtime under qemu-user.
 
-It lies in the user's cache and is made once: Debian's arm64 packages and the aarch64 wheels of the versions
-in ``constraints.txt``, through the machine's own apt and pip. Nothing is installed on the machine itself, and
-root is not needed. ``SYSROOT/python-arm64`` is its Python, to be called like any other. What it computes is
-what an Arm processor computes; how long it takes says nothing about one.
+It is made once, of Debian's arm64 packages and the aarch64 wheels of the versions in ``constraints.txt``,
+through the machine's own apt and pip. ``SYSROOT/python-arm64`` is its Python, to be called like any other.
+What it computes is what an Arm processor computes; how long it takes says nothing about one.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+from ...debian import call, extract, made_once, packages_with_dependencies
 
 QEMU = "qemu-aarch64-static"
 PROGRAMS = (QEMU, "apt-get", "dpkg-deb")
@@ -23,7 +19,6 @@ PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 CONSTRAINTS = Path(__file__).parents[3] / "constraints.txt"
 # glibc 2.36 is that of the oldest Debian whose Python is new enough.
 _PLATFORMS = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in range(17, 37))]
-_PATIENCE_S = 600
 
 # ONNX Runtime looks there for the processor, and ends its process where it finds none that is an Arm.
 _PROCESSOR = {
@@ -58,24 +53,13 @@ def arm_python() -> Path:
 
     Raises ``RuntimeError`` with what apt or pip said, for example without a network.
     """
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "privynet-tests"
-    caches.mkdir(parents=True, exist_ok=True)
-    # Another release of Debian, other pins or another recipe make another system.
-    recipe = [Path("/etc/os-release").read_bytes(), CONSTRAINTS.read_bytes(), Path(__file__).read_bytes()]
-    sysroot = caches / f"arm64-{hashlib.sha256(b''.join(recipe)).hexdigest()[:16]}"
-    with (caches / "arm64.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not sysroot.exists():
-            with tempfile.TemporaryDirectory(dir=caches, prefix="arm64-unfinished-") as folder:
-                _make(Path(folder) / "root", Path(folder) / "apt")
-                (Path(folder) / "root").rename(sysroot)
+    sysroot = made_once("arm64", [CONSTRAINTS, Path(__file__)], _make)
     return sysroot / "python-arm64"
 
 
-def _make(root: Path, apt: Path) -> None:
-    root.mkdir()
-    for package in _fetch_packages(apt):
-        _call("dpkg-deb", "--extract", str(package), str(root))
+def _make(root: Path, scratch: Path) -> None:
+    for package in packages_with_dependencies(PACKAGES, "arm64", scratch):
+        extract(package, root)
     if not (root / "lib").exists():  # Debian 13 has everything in usr and lets another package make the link
         (root / "lib").symlink_to("usr/lib")
     for name, text in _PROCESSOR.items():
@@ -83,7 +67,7 @@ def _make(root: Path, apt: Path) -> None:
         (root / name).write_text(text)
     # A link to python3.11 or a later one.
     version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
-    _call(
+    call(
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
         *("--constraint", str(CONSTRAINTS), "--only-binary=:all:", "--python-version", version),
         *(option for platform in _PLATFORMS for option in ("--platform", platform)),
@@ -93,34 +77,4 @@ def _make(root: Path, apt: Path) -> None:
     wrapper.write_text(_WRAPPER)
     wrapper.chmod(0o755)
     # The first import compiles what later ones read; and what cannot do it never gets its name.
-    _call(str(wrapper), "-I", "-c", "import onnxruntime, PIL.Image")
-
-
-def _fetch_packages(folder: Path) -> list[Path]:
-    """The packages and all they need, from the machine's own sources but with a state of its own."""
-    for name in ("state/lists/partial", "cache/archives/partial"):
-        (folder / name).mkdir(parents=True)
-    (folder / "state/status").touch()
-    options = [
-        "APT::Architecture=arm64",
-        "APT::Architectures=arm64",
-        f"Dir::State={folder / 'state'}",
-        f"Dir::State::status={folder / 'state/status'}",
-        f"Dir::Cache={folder / 'cache'}",
-        "Acquire::Languages=none",
-        "APT::Sandbox::User=",  # who cannot read the user's cache
-        "Debug::NoLocking=1",
-    ]
-    apt = ["apt-get", "--quiet", *(word for option in options for word in ("-o", option))]
-    # A source without arm64 packages fails here and does not matter, unless it was the only one.
-    _call(*apt, "update", check=False)
-    _call(*apt, "install", "--yes", "--no-install-recommends", "--download-only", *PACKAGES)
-    return sorted((folder / "cache/archives").glob("*.deb"))
-
-
-def _call(*command: str, check: bool = True) -> None:
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=_PATIENCE_S, stdin=subprocess.DEVNULL
-    )
-    if check and done.returncode != 0:
-        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
+    call(str(wrapper), "-I", "-c", "import onnxruntime, PIL.Image")
