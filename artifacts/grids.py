@@ -10,19 +10,25 @@ from numpy.typing import NDArray
 
 MOST_ZERO = 2**20
 """Beyond, float32 would round x / scale + zero_point to more than a small part of a step."""
-_DIGITS = 3
+_RUNGS = 256
+"""Scales are exp(n / _RUNGS) for whole n, 0.4 % apart: few enough to reproduce where sums differ in their
+last bits. No sum of whole multiples of different ones is one of a third (Lindemann and Weierstrass), so that
+values on two grids do not add up to what lies halfway between two steps of another, where processors differ
+in how they round."""
 _SAMPLE = 2**22
 _DECADES = 2.5
 """How far below the full range the search for the clipping range goes; 2-bit payloads of heavy tails clip to
 about a twentieth."""
+_COARSE, _KEPT = 120, 4
+"""Scales tried at first, and how many of the best have their neighbours tried."""
 
 
 def fit_grid(values: NDArray[np.floating[Any]], levels: int, *, with_zero: bool = False) -> tuple[float, int]:
     """Scale and zero point of the grid (q - zero_point) * scale, q = 0 .. levels - 1, nearest to values.
 
     ``values``: finite, at least one, any shape; of more than four million a fixed random choice is looked at.
-    The clipping range is searched, so rare large values may be cut off. The scale has three digits, so that
-    it reproduces. ``with_zero``: 0 is on the grid, so that 0 <= zero_point < levels.
+    The clipping range is searched, so rare large values may be cut off. The scale is one of a fixed ladder,
+    so that it reproduces. ``with_zero``: 0 is on the grid, so that 0 <= zero_point < levels.
     """
     flat = np.asarray(values).ravel()
     if flat.size > _SAMPLE:
@@ -50,18 +56,20 @@ class _GridSearch:
         largest = max(abs(low), abs(high))
         if high - low <= 1e-6 * largest or largest == 0:
             # one value: a step of its own size, or any
-            return (_rounded(largest), int(low < 0)) if largest > 1e-30 else (1.0, 0)
+            return (_scale(_rung(largest)), int(low < 0)) if largest > 1e-30 else (1.0, 0)
         # Up to twice the range's step: multiples of a scale need not lie at the range's ends.
         top = 2 * (self.high - self.low) / (self.levels - 1)
         least = max(top * 10**-_DECADES, 2 * largest / MOST_ZERO)
-        coarse = np.geomspace(least, top, 120)
-        errors = [self.error(_rounded(scale))[0] for scale in coarse]
+        first, last = _rung(least), _rung(top)
+        stride = max(1, (last - first) // _COARSE)
+        coarse = np.arange(first, last + 1, stride)
+        errors = [self.error(_scale(rung))[0] for rung in coarse]
         near = {
-            scale
-            for centre in coarse[np.argsort(errors, kind="stable")[:4]]
-            for scale in _neighbours(float(centre), coarse[1] / coarse[0])
+            rung
+            for centre in coarse[np.argsort(errors, kind="stable")[:_KEPT]]
+            for rung in range(int(centre) - stride, int(centre) + stride + 1)
         }
-        scale = min(sorted(near), key=lambda scale: self.error(scale)[0])
+        scale = min((_scale(rung) for rung in sorted(near)), key=lambda scale: self.error(scale)[0])
         return scale, self.error(scale)[1]
 
     def error(self, scale: float) -> tuple[float, int]:
@@ -89,12 +97,10 @@ class _GridSearch:
         return result
 
 
-def _rounded(scale: float) -> float:
-    return float(f"{scale:.{_DIGITS - 1}e}")
+def _rung(scale: float) -> int:
+    return round(_RUNGS * math.log(scale))
 
 
-def _neighbours(scale: float, ratio: float) -> set[float]:
-    """All scales of three digits within a ratio of one."""
-    step = 10.0 ** (math.floor(math.log10(scale / ratio)) - _DIGITS + 1)
-    first, last = math.floor(scale / ratio / step), math.ceil(scale * ratio / step)
-    return {_rounded(number * step) for number in range(max(1, first), last + 1)}
+def _scale(rung: int) -> float:
+    """As float32 holds it, to be written with few digits."""
+    return float(f"{math.exp(rung / _RUNGS):.6e}")

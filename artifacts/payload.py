@@ -127,9 +127,10 @@ class Payload(BaseModel):
     def fit(cls, features: NDArray[np.floating[Any]], bits: Literal[32, 8, 4, 2]) -> Payload:
         """The payload of so many bits with the least squared error on sample features of any shape.
 
-        Clipping ranges are searched, so rare large values may be cut off. The scale has three digits, so that
-        it reproduces. Where the encoder adds noise give features with noise. Of more than four million values
-        a fixed random choice is looked at. Raises ``InputError`` for no or for infinite features.
+        Clipping ranges are searched, so rare large values may be cut off. The scale is one of a fixed ladder,
+        so that it reproduces. Where the encoder adds noise give features with noise. Of more than four
+        million values a fixed random choice is looked at. Raises ``InputError`` for no or for infinite
+        features.
         """
         if bits == 32:
             return cls()

@@ -107,7 +107,8 @@ def _faults(folder: Path) -> Iterator[Fault]:
         return
     try:
         session = artifact.session()
-        wrong = selftest_fault(read_selftest(folder / "selftest.npz", artifact.manifest), session)
+        rows = read_selftest(folder / "selftest.npz", artifact.manifest)
+        wrong = selftest_fault(rows, session, in_int8=artifact.manifest.precision == "int8")
         if wrong is not None:
             yield "selftest", "encoder.onnx", wrong
             return

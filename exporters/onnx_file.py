@@ -139,7 +139,7 @@ def parity(
             wanted.append(module(*(torch.from_numpy(one) for one in inputs)).cpu().numpy())
         got.append(session.run(None, dict(zip(names, inputs, strict=True)))[0])
     if any(one.shape != other.shape for one, other in zip(got, wanted, strict=True)):
-        return Agreement(float("inf"), float("nan"), 1.0, 0.0)
+        return Agreement(float("inf"), float("nan"), 1.0, float("inf"), 0.0)
     return compare(np.concatenate(got), np.concatenate(wanted), payload)
 
 

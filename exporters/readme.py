@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ..encoders.spec import EncoderSpec
+from .agreement import INT8_NOISE
 from .onnx_file import OPSET
 from .runtimes import Support
 
@@ -65,6 +66,8 @@ def artifact_readme(
         top=payload.top,
         zero_point=payload.zero_point,
         scale=repr(payload.scale),
+        in_int8=spec.int8 is not None,
+        int8_noise=f"{INT8_NOISE:.0%}",
         projection=spec.projection is not None,
         weights=weights,
         selftest_of_data=selftest_of_data,

@@ -21,6 +21,7 @@ from privynet.artifacts import Artifact
 from privynet.data.resizing import square
 from privynet.encoders import Encoder
 from privynet.exporters import export
+from privynet.exporters.int8 import in_int8
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,20 @@ class Shipped:
         return rows["images"], rows.get("noise"), [row.tobytes() for row in sent]
 
 
-@pytest.fixture(scope="module", params=("plain", "noisy"))
+@pytest.fixture(scope="module", params=("plain", "noisy", "int8"))
 def shipped(
     request: pytest.FixtureRequest,
     plain_encoder: Encoder,
     noisy_encoder: Encoder,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Shipped:
-    encoder = plain_encoder if request.param == "plain" else noisy_encoder
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    encoders = {
+        "plain": lambda: plain_encoder,
+        "noisy": lambda: noisy_encoder,
+        "int8": lambda: in_int8(plain_encoder, images)[0],
+    }
+    encoder = encoders[request.param]()
     folder = tmp_path_factory.mktemp("shipped")
     encoder.spec.write(folder / "encoder.json")
     export(folder / "encoder.json", out=folder / "artifact")
@@ -67,6 +74,7 @@ def test_the_page_says_what_goes_in_what_comes_out_and_what_stays_secret(shipped
     assert ("Never use it twice" in text) == (encoder.noise_std > 0)
     assert ("Reading the payload" in text) == encoder.payload.quantised
     assert "| NNAPI (Android) | the network:" in text
+    assert ("x64quantprecision" in text) == (encoder.spec.int8 is not None)
     assert "were not compiled" in text
     prose = re.sub(r"```.*?```", "", text, flags=re.S)
     assert "{{" not in text and "{%" not in text and "\n\n\n" not in prose.replace("\n\n\n\n", "\n")
