@@ -63,13 +63,13 @@ class _GridSearch:
         first, last = _rung(least), _rung(top)
         stride = max(1, (last - first) // _COARSE)
         coarse = np.arange(first, last + 1, stride)
-        errors = [self.error(_scale(rung))[0] for rung in coarse]
+        errors = [self.error(_scale(int(rung)))[0] for rung in coarse]
         near = {
             rung
             for centre in coarse[np.argsort(errors, kind="stable")[:_KEPT]]
             for rung in range(int(centre) - stride, int(centre) + stride + 1)
         }
-        scale = min((_scale(rung) for rung in sorted(near)), key=lambda scale: self.error(scale)[0])
+        scale = min(map(_scale, sorted(near)), key=lambda scale: self.error(scale)[0])
         return scale, self.error(scale)[1]
 
     def error(self, scale: float) -> tuple[float, int]:

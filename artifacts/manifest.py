@@ -124,6 +124,11 @@ class Manifest(_Model):
     """What was measured, and where."""
     digest: _Hex
 
+    @property
+    def in_int8(self) -> bool:
+        """Whether the encoder computes on integers."""
+        return self.precision == "int8"
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         sent = (1, *self.payload.sent_shape(self.feature_shape))
@@ -134,7 +139,7 @@ class Manifest(_Model):
             noise is not None and (noise.shape, noise.dtype) != ((1, *self.feature_shape), "float32")
         ):
             raise ValueError("noise and noise_std contradict each other")
-        if (self.int8 is not None) != (self.precision == "int8"):
+        if (self.int8 is not None) != self.in_int8:
             raise ValueError("precision and int8 contradict each other")
         return self
 

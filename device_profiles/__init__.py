@@ -5,7 +5,7 @@ The shipped catalogue lies in ``catalogue/*.toml``; docs/devices.md explains the
 
 from .costs import graph_costs
 from .latency import LatencyPrediction
-from .measuring import bench, compare, parse_cpus
+from .measuring import Replayed, bench, compare, parse_cpus, replay
 from .metrics import METRICS, Metric, parse_limits
 from .profiles import (
     CATALOGUE,
@@ -18,6 +18,7 @@ from .profiles import (
     validate_profile,
     write_profile,
 )
+from .targets import open_target
 
 __all__ = [
     "CATALOGUE",
@@ -25,6 +26,7 @@ __all__ = [
     "DeviceProfile",
     "LatencyPrediction",
     "Metric",
+    "Replayed",
     "aliases",
     "bench",
     "catalogue",
@@ -32,9 +34,11 @@ __all__ = [
     "graph_costs",
     "list_profiles",
     "load_profile",
+    "open_target",
     "parse_cpus",
     "parse_limits",
     "profile_schema",
+    "replay",
     "validate_profile",
     "write_profile",
 ]

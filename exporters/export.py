@@ -13,7 +13,8 @@ from ..errors import InputError, NegativeResult
 from ..progress import SILENT, Progress
 from .formats import Source, check_formats, converters, write_formats
 from .graph_checks import graph_faults
-from .precision import Precision, in_precision, int8_against_fp32, precision_of, slower_finding
+from .on_target import measured_there, timing_findings
+from .precision import Precision, in_precision, precision_of
 from .probes import probes
 from .readme import artifact_readme
 from .runtimes import Support, check_for, check_runtime, support
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 INPUT_NAME = "images"
 NOISE_NAME = "noise"
 
-_STEPS = 5
+_STEPS = 6
 
 
 def read_subject(subject: Path) -> tuple[EncoderSpec, Mapping[str, Any]]:
@@ -79,7 +80,8 @@ def export(
     ``precision``: default that of the spec. int8 is calibrated on ``calibration_images``, uint8
     (n, H, H, 3), or has the grids of the spec; with ``judge``, the task score of what an encoder sends, and
     ``max_loss`` it is the first choice of float32 layers that loses no more. ``on``, a target of ``bench``:
-    times int8 there relative to fp32, for the manifest; where it is slower a finding says so.
+    runs the self-test there, and times int8 relative to fp32, for the manifest; a finding says where int8 is
+    slower.
 
     ``formats``: what the encoder is to be there as beside ONNX, of ``formats.FORMATS``. ``for_runtime``: one
     of ``runtimes.RUNTIMES`` for which the graph is written, and which must take it. ``with_weights`` adds the
@@ -93,7 +95,8 @@ def export(
             missing or others, int8 has no images, a format has no converter here or is none of int8, ``sign``
             holds no key, or ``out`` exists.
         NegativeResult: ONNX Runtime gives other values than torch, a format others than ONNX, int8 loses more
-            than it may, ``for_runtime`` does not take the network, or the graph uses what no artifact may.
+            than it may, the encoder sends something else on ``on``, ``for_runtime`` does not take the
+            network, or the graph uses what no artifact may.
     """
     from ..encoders.building import build_encoder
 
@@ -126,18 +129,19 @@ def export(
         file = folder / "encoder.onnx"
         written = write_onnx(encoder, file, seed=seed, for_runtime=for_runtime)
         runtimes = _runtimes(file, for_runtime)
-        measured = (
-            [int8_against_fp32(encoder, file, on=on, seed=seed, progress=progress)] if int8 and on else []
-        )
         task.advance(note="self-test")
         session = OrtEncoder.open(
-            folder / "encoder.onnx",
+            file,
             digest=spec.digest,
             payload=spec.payload,
             noise_std=spec.noise_std,
             feature_shape=encoder.feature_shape,
         )
-        write_selftest(folder / "selftest.npz", session, images, seed=seed)
+        rows = write_selftest(folder / "selftest.npz", session, images, seed=seed)
+        task.advance(note="target")
+        measured = (
+            [] if on is None else measured_there(encoder, file, rows, on=on, seed=seed, progress=progress)
+        )
         task.advance(note="formats")
         parity = _write_formats(names, encoder, session, folder, seed=seed)
         if with_weights:
@@ -173,7 +177,7 @@ def export(
         "runtimes": {name: found.model_dump(mode="json") for name, found in manifest.runtimes.items()},
         "findings": [
             *selftest_warnings(selftest, data=data),
-            *(slower for one in measured if (slower := slower_finding(one))),
+            *timing_findings(measured, in_int8=int8 is not None),
         ],
         "inputs": spec_inputs(spec),
     }

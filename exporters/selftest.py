@@ -12,8 +12,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifacts import Manifest, OrtEncoder
-from .agreement import INT8_NOISE, TOLERANCE, compare
+from ..artifacts import Manifest, OrtEncoder, Payload
+from .agreement import INT8_NOISE, TOLERANCE, Agreement, compare
 from .probes import with_noise
 
 _MOST_ROWS = 64
@@ -28,14 +28,16 @@ class BadSelfTest(Exception):
     """A file that is no self-test of the artifact that it lies in."""
 
 
-def write_selftest(path: Path, session: OrtEncoder, images: NDArray[np.uint8], *, seed: int) -> None:
-    """Feed images, and noise where it is added, and keep them with what was sent."""
+def write_selftest(path: Path, session: OrtEncoder, images: NDArray[np.uint8], *, seed: int) -> Rows:
+    """Feed images, and noise where it is added, and keep them with what was sent. Returns the arrays."""
     images, noise = with_noise(images, session.feature_shape if session.noise_std else None, seed=seed)
     # A payload's integers have no tolerance to state: they may differ by one step.
-    stated = {} if session.payload.quantised else {"tolerance": np.float32(TOLERANCE)}
-    fed = {"images": images} if noise is None else {"images": images, "noise": noise}
-    sent = {session.payload.output_name: session.send(images, noise)}
-    np.savez(path, allow_pickle=False, **fed, **sent, **stated)
+    stated: Rows = {} if session.payload.quantised else {"tolerance": np.array(TOLERANCE, np.float32)}
+    fed: Rows = {"images": images} if noise is None else {"images": images, "noise": noise}
+    sent: Rows = {session.payload.output_name: session.send(images, noise)}
+    rows: Rows = {**fed, **sent, **stated}
+    np.savez(path, allow_pickle=False, **rows)
+    return rows
 
 
 def read_selftest(path: Path, manifest: Manifest) -> Rows:
@@ -65,22 +67,21 @@ def read_selftest(path: Path, manifest: Manifest) -> Rows:
     return rows
 
 
-def selftest_fault(rows: Rows, session: OrtEncoder, *, in_int8: bool) -> str | None:
-    """How far what the encoder sends is from what it should send, where that is too far.
+def selftest_agreement(rows: Rows, sent: NDArray[Any], payload: Payload, *, in_int8: bool) -> Agreement:
+    """How far what was sent for the rows is from what should have been.
 
-    ``in_int8``: it computes on integers, which other processors round otherwise now and then.
+    ``in_int8``: the encoder computes on integers, which another processor rounds otherwise now and then.
     """
     # A forged tolerance must not let everything through.
     tolerance = min(float(rows.get("tolerance", np.float32(0))), TOLERANCE)
-    sent = session.send(rows["images"], rows.get("noise"))
-    found = compare(
-        sent,
-        rows[session.payload.output_name],
-        session.payload,
-        tolerance=tolerance,
-        allowed_noise=INT8_NOISE if in_int8 else 0.0,
-    )
-    return None if found.holds else f"self-test is off by {found}"
+    allowed_noise = INT8_NOISE if in_int8 else 0.0
+    wanted = rows[payload.output_name]
+    return compare(sent, wanted, payload, tolerance=tolerance, allowed_noise=allowed_noise)
+
+
+def selftest_inputs(rows: Rows) -> Rows:
+    """What is fed, by name: images, and noise where it is added."""
+    return {name: rows[name] for name in ("images", "noise") if name in rows}
 
 
 _UNREADABLE = (

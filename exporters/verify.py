@@ -19,6 +19,7 @@ from .behaviour import faults_when_run
 from .export import spec_inputs
 from .formats import NOT_COMPARED
 from .graph_checks import graph_faults
+from .on_target import selftest_there
 from .probes import probes, varied_images
 from .selftest import BadSelfTest, read_selftest
 from .shipped_projection import shipped_projection
@@ -42,6 +43,7 @@ def verify(
     projection_weights: str | None = None,
     allowed_code: Collection[str] = (),
     without_torch: bool = False,
+    on: str | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Check an artifact, a folder or a zip, and say what was found; no finding is an error when it is
@@ -50,7 +52,8 @@ def verify(
     A check runs only where those before it found nothing, so a graph that does not look right is not loaded.
     With ``key``, a file with a public key, the artifact must be signed by its owner. A projection's matrix is
     the one in the graph, known by its digest in the spec, unless ``projection_weights`` is given. With
-    ``without_torch`` the encoder is not rebuilt from its backbone, and ``parity`` is ``"not_run"``.
+    ``without_torch`` the encoder is not rebuilt from its backbone, and ``parity`` is ``"not_run"``. The
+    self-test is run on ``on``, too, a target of ``bench``; ``measured`` says how far off it is there.
 
     ``signature`` in the result is ``None`` where the artifact could not be opened, else ``state``
     (``unsigned``, ``not_checked`` without ``key``, ``valid``, ``other_key`` or ``wrong``) and ``key``, the
@@ -58,9 +61,10 @@ def verify(
 
     Raises:
         InputError: ``artifact`` is none, ``key`` is none, or the backbone's weights are not to be had.
+        PrivynetError: ``on`` cannot be reached, or lacks what is needed.
     """
     trusted = None if key is None else PublicKey.read(key)
-    with progress.task("verify", 4) as task:
+    with progress.task("verify", 5) as task:
         try:
             opened = Artifact.open(artifact)
         except BrokenArtifact as broken:
@@ -82,9 +86,21 @@ def verify(
         if spec is not None and not findings and not without_torch:
             projection = projection_weights or shipped_projection(opened.model, spec)
             parity, findings = _check_parity(opened, spec, weights, adapted_weights, projection, allowed_code)
+        task.advance(note="target")
+        measured: list[dict[str, Any]] = []
+        if on is not None and not findings:
+            measured, findings = _check_there(opened, on)
         task.advance()
     findings += _unchecked(opened.manifest)
-    return _result(artifact, opened.manifest, findings, spec=spec, signature=signature, parity=parity)
+    return _result(
+        artifact,
+        opened.manifest,
+        findings,
+        spec=spec,
+        signature=signature,
+        parity=parity,
+        measured=measured,
+    )
 
 
 def _result(
@@ -95,6 +111,7 @@ def _result(
     spec: EncoderSpec | None = None,
     signature: dict[str, str | None] | None = None,
     parity: dict[str, float] | str = "not_run",
+    measured: Collection[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     sealed = {} if manifest is None else {"artifact": manifest.digest}
     return {
@@ -102,6 +119,7 @@ def _result(
         "files": {} if manifest is None else {name: f.model_dump() for name, f in manifest.files.items()},
         "signature": signature,
         "parity": parity,
+        "measured": list(measured),
         "runtimes": {}
         if manifest is None
         else {name: found.model_dump(mode="json") for name, found in manifest.runtimes.items()},
@@ -177,6 +195,13 @@ def _selftest_findings(artifact: Artifact) -> list[Finding]:
     except BadSelfTest as error:
         return [_finding("selftest", "selftest.npz", str(error))]
     return []
+
+
+def _check_there(artifact: Artifact, on: str) -> tuple[list[dict[str, Any]], list[Finding]]:
+    manifest = artifact.manifest
+    rows = read_selftest(artifact.folder / "selftest.npz", manifest)
+    found = selftest_there(artifact.model, rows, manifest.payload, in_int8=manifest.in_int8, on=on)
+    return [found.document], [] if found.fault is None else [_finding("target", "encoder.onnx", found.fault)]
 
 
 def _check_parity(

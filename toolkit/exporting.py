@@ -30,16 +30,14 @@ def export_subject(
     max_accuracy_loss: float | None = None,
     image_size: int = 64,
     progress: Progress = SILENT,
-    on: str = "local",
     **options: Any,
 ) -> dict[str, Any]:
     """``privynet.exporters.export``, calibrated on ``calibration`` images of ``data``, or of the run's own.
 
     ``head``: a folder of ``train-head``, whose accuracy on the ``select`` split is told for float32 and
-    int8; with ``max_accuracy_loss`` layers are left in float32 until no more than that is lost. On ``on``, a
-    target of ``bench``, int8 is timed relative to float32. ``options`` are the others of ``export``. Raises
-    as it does, and :class:`InputError` where int8 lacks images, a head is of another encoder or of other
-    classes, or something is asked for that int8 alone has.
+    int8; with ``max_accuracy_loss`` layers are left in float32 until no more than that is lost. ``options``
+    are the others of ``export``. Raises as it does, and :class:`InputError` where int8 lacks images, a head
+    is of another encoder or of other classes, or something is asked for that int8 alone has.
     """
     from ..exporters import export
     from ..exporters.export import read_subject
@@ -69,7 +67,6 @@ def export_subject(
         calibration_images=images,
         judge=judge,
         max_loss=max_accuracy_loss,
-        on=on,
         data=data,
         progress=progress,
         **options,

@@ -17,7 +17,6 @@ from ..options import (
     Force,
     ImageSize,
     Json,
-    On,
     OptionalData,
     ProjectionWeights,
     Seed,
@@ -68,7 +67,14 @@ def export(
             min=0, max=1, metavar="X", help="Leave layers in float32 until --head loses no more than this."
         ),
     ] = None,
-    on: On = "local",
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Run the self-test there and time int8 beside fp32: local, ssh://USER@HOST[:PORT] or"
+            " adb://SERIAL.",
+        ),
+    ] = None,
     image_size: ImageSize = 64,
     formats: Annotated[
         list[str] | None,
@@ -106,7 +112,7 @@ def export(
 
     A folder or a zip: the encoder as ONNX, its spec, a manifest with digests, a self-test, a page for the
     developer of the app. The password of an encrypted KEY is taken from $PRIVYNET_KEY_PASSWORD. int8 is
-    calibrated on --data (default: the run's own), and timed on --on beside fp32.
+    calibrated on --data (default: the run's own).
     """
     screen = Screen(as_json=as_json, seed=seed)
     with screen.working() as progress:
@@ -146,7 +152,8 @@ def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
     yield from _parity_lines(result["parity"])
     yield from runtimes_table(result["runtimes"])
     if result.get("int8"):
-        yield from _int8_lines(result["int8"], result["measured"])
+        yield from _int8_lines(result["int8"])
+    yield from _measured_lines(result["measured"])
     if result["signature"] is not None:
         yield _signature_line(**result["signature"])
     yield from findings_table(result["findings"])
@@ -163,7 +170,7 @@ def _signature_line(state: str, key: str | None) -> str:
     return lines[state]
 
 
-def _int8_lines(int8: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _int8_lines(int8: Mapping[str, Any]) -> Iterator[str]:
     ratios, score = int8["sqnr_db"], int8["score"]
     if ratios:
         name, least = min(ratios.items(), key=lambda one: one[1])
@@ -173,7 +180,13 @@ def _int8_lines(int8: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) 
         )
     if score is not None:
         yield f"accuracy of the head: {score['float32']:.1%} in float32, {score['int8']:.1%} in int8"
+
+
+def _measured_lines(measured: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for one in measured:
+        if "ratio" not in one:
+            yield f"self-test on {one['on']}: largest error {one['max_abs_error']:.2g}"
+            continue
         low, high = one["ratio"]["ci95"]
         yield (
             f"int8 takes {one['ratio']['value']:.2f} ({low:.2f}..{high:.2f}) times as long as float32 on"

@@ -41,6 +41,13 @@ def verify(
             help="Do not rebuild the encoder to compare with: needs no torch.",
         ),
     ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Run the self-test there, too: ssh://USER@HOST[:PORT] or adb://SERIAL.",
+        ),
+    ] = None,
     as_json: Json = False,
     seed: Seed = 0,
     debug: Debug = False,
@@ -63,6 +70,7 @@ def verify(
             projection_weights=projection_weights,
             allowed_code=allow_code or (),
             without_torch=without_torch,
+            on=on,
             progress=progress,
         )
     screen.show(result, tables)

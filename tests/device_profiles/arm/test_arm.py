@@ -13,26 +13,29 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from privynet.artifacts import Artifact, file_digest
-from privynet.device_profiles import measuring
+from privynet.device_profiles import measuring, open_target, replay
 from privynet.device_profiles.measuring import SessionResult, run_session
-from privynet.device_profiles.targets import open_target
 from privynet.encoders import Encoder, Payload, Splitter, load_backbone, make_encoder, parse_backbone
 from privynet.errors import PrivynetError
-from privynet.exporters import export
+from privynet.exporters import export, write_onnx
+from privynet.exporters.agreement import INT8_NOISE, compare
+from privynet.exporters.int8 import in_int8
 
 pytestmark = pytest.mark.arm
 
 AGENT = Path(measuring.__file__).with_name("agent.py")
 REPLAY = Path(__file__).with_name("replay.py")
 PATIENCE_S = 120.0
+INT8 = (("bundled", 0.0), ("torchvision:resnet18,weights=random", 0.05))
+"""With the share of outputs that may differ. Sums of two branches are rounded on either side of an edge now
+and then, and each such value moves many after it: with grids whose sums meet edges it is a third of all."""
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """Exported artifacts; an int8 network; and outputs of all, here and on Arm, by name."""
+    """Exported artifacts, and outputs of both, here and on Arm, by name."""
 
     plain: Path
     payload: Path
@@ -49,18 +52,15 @@ def shipped(tmp_path_factory: pytest.TempPathFactory, arm_python: Path) -> Shipp
     noisy = make_encoder(splitter, cut="blocks.2.2", channels=range(4)).sending(noise_std=0.4)
     grid = Payload.fit(noisy.encode(images(8), generator=np.random.default_rng(7)), 8)
     payload = exported(noisy.sending(payload=grid), folder / "payload")
-    int8 = folder / "int8.onnx"
-    quantise(plain / "encoder.onnx", int8)
     random = folder / "random.npz"
     np.savez(random, images=images(8))
     runs = {
         "plain": (plain / "encoder.onnx", random),
-        "int8": (int8, random),
         "plain self-test": (plain / "encoder.onnx", plain / "selftest.npz"),
         "payload self-test": (payload / "encoder.onnx", payload / "selftest.npz"),
     }
     return Shipped(
-        plain, payload, replay(sys.executable, folder, runs), replay(str(arm_python), folder, runs)
+        plain, payload, replayed(sys.executable, folder, runs), replayed(str(arm_python), folder, runs)
     )
 
 
@@ -75,29 +75,7 @@ def images(n: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
 
 
-def quantise(model: Path, out: Path) -> None:
-    """Convolutions alone: a normalisation in int8 puts grey levels on edges of rounding, which then fall
-    otherwise on other processors. Weights have 7 bits: with 8, x86 processors without VNNI saturate."""
-
-    class Images(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._rows = iter(images(16)[:, None])
-
-        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            row = next(self._rows, None)
-            return None if row is None else {"images": row}
-
-    quantize_static(
-        *(str(model), str(out), Images()),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv"],
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        reduce_range=True,
-    )
-
-
-def replay(python: str, folder: Path, runs: dict[str, tuple[Path, Path]]) -> dict[str, NDArray[Any]]:
+def replayed(python: str, folder: Path, runs: dict[str, tuple[Path, Path]]) -> dict[str, NDArray[Any]]:
     outputs = {name: folder / f"{name}.npy" for name in runs}
     files = [str(file) for name, (model, inputs) in runs.items() for file in (model, inputs, outputs[name])]
     call(python, "-I", str(REPLAY), *files)
@@ -138,12 +116,27 @@ def test_a_float32_encoder_sends_what_it_sends_here_but_for_the_last_bits(shippe
     np.testing.assert_allclose(arm, here, rtol=0, atol=1e-4 * np.abs(here).max())
 
 
-def test_an_int8_network_sends_what_it_sends_here(shipped: Shipped) -> None:
-    here, arm, exact = shipped.here["int8"], shipped.arm["int8"], shipped.arm["plain"]
-    assert 50 < len(np.unique(arm)) <= 256
-    assert np.abs(arm - exact).mean() < 0.1 * np.abs(exact).mean()
-    # Measured: none. On other x86 processors a value may fall on the other side of a rounding edge.
-    assert np.mean(arm != here) <= 0.01
+def sent_by(python: str, model: Path, images: NDArray[np.uint8]) -> NDArray[Any]:
+    with open_target("local", python=python) as target:
+        return replay(model, {"images": images}, target=target).output
+
+
+@pytest.mark.parametrize(("backbone", "share_off"), INT8)
+def test_an_int8_encoder_sends_what_it_sends_here(
+    arm_python: Path, tmp_path: Path, backbone: str, share_off: float
+) -> None:
+    splitter = Splitter(load_backbone(parse_backbone(backbone)), 32)
+    cut = splitter.cuts[len(splitter.cuts) // 2]
+    encoder, _ = in_int8(make_encoder(splitter, cut=cut.name), images(16))
+    write_onnx(encoder, tmp_path / "encoder.onnx")
+    here, arm = (
+        sent_by(python, tmp_path / "encoder.onnx", images(8)) for python in (sys.executable, str(arm_python))
+    )
+    exact = encoder.in_int8(None).encode(images(8))
+    assert 20 < len(np.unique(arm)) <= 256
+    assert np.abs(arm - exact).mean() < 0.3 * np.abs(exact).mean()
+    found = compare(arm, here, allowed_noise=INT8_NOISE)
+    assert found.holds and np.mean(arm != here) <= share_off, found
 
 
 @pytest.mark.parametrize("kind", ("plain", "payload"))

@@ -12,12 +12,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import psutil
 import pytest
 
 from privynet.device_profiles import bench
-from privynet.device_profiles.measuring import agent, read_machine, run_pack, usable_cores
+from privynet.device_profiles.measuring import agent, read_machine, replay, run_pack, usable_cores
 from privynet.device_profiles.targets import Target, open_target
 
 from .place import Place
@@ -50,6 +51,18 @@ def test_a_model_is_measured(place: Place, model: Path) -> None:
     assert result["machine"]["onnxruntime"] and result["peak_rss_kb"] > 1024
     assert place.left() == []
     assert place.is_clean()
+
+
+def test_a_model_gives_there_what_it_gives_here(place: Place, model: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    with open_target(place.url) as target:
+        found = replay(model, {"image": images}, target=target)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    wanted = np.concatenate([session.run(None, {"image": image[None]})[0] for image in images])
+    assert found.machine["onnxruntime"] == onnxruntime.__version__
+    assert (found.output.shape, found.output.dtype) == ((3, 64), np.float32)
+    np.testing.assert_array_equal(found.output, wanted)
+    assert place.left() == []
 
 
 def test_the_machine_is_told_without_timing(place: Place, model: Path) -> None:

@@ -1,0 +1,70 @@
+"""The self-test on the target itself, and how fast int8 is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from privynet.artifacts import Artifact
+from privynet.encoders import Encoder
+from privynet.errors import InputError
+from privynet.exporters import export, verify
+from privynet.exporters.int8 import in_int8
+from privynet.exporters.on_target import selftest_there
+from privynet.exporters.selftest import read_selftest
+
+
+@pytest.fixture(scope="module")
+def int8_spec(plain_encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "encoder.json"
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    in_int8(plain_encoder, images)[0].spec.write(path)
+    return path
+
+
+def test_verify_runs_the_self_test_on_the_target(small: Path) -> None:
+    (measured,) = verify(small, on="local", without_torch=True)["measured"]
+    assert measured["max_abs_error"] == measured["noise"] == measured["share_off"] == 0
+    assert measured["on"] == "local" and measured["machine"]["onnxruntime"]
+    assert verify(small, without_torch=True)["measured"] == []
+
+
+def test_a_target_that_sends_something_else_is_found(small: Path) -> None:
+    artifact = Artifact.open(small)
+    rows = read_selftest(small / "selftest.npz", artifact.manifest)
+    rows["features"] = rows["features"] + np.float32(0.01) * np.abs(rows["features"]).max()
+    found = selftest_there(artifact.model, rows, artifact.manifest.payload, in_int8=False, on="local")
+    assert found.fault is not None and "self-test on local is off by" in found.fault
+
+
+def test_an_export_for_a_target_says_what_it_sent_there_and_how_fast_int8_is(
+    int8_spec: Path, tmp_path: Path
+) -> None:
+    result = export(int8_spec, out=tmp_path / "artifact", on="local")
+    selftest, latency = result["measured"]
+    assert selftest["max_abs_error"] == 0
+    low, high = latency["ratio"]["ci95"]
+    assert 0 < low <= latency["ratio"]["value"] <= high
+    assert latency["on"] == "local" and latency["int8_ms"] > 0 and latency["fp32_ms"] > 0
+    manifest = Artifact.open(tmp_path / "artifact").manifest
+    assert manifest.measured == json.loads(json.dumps(result["measured"]))
+    assert {finding["code"] for finding in result["findings"]} <= {"int8-slower"}
+
+
+def test_without_a_target_int8_is_said_to_be_untimed_and_the_bytes_are_the_same(
+    int8_spec: Path, tmp_path: Path
+) -> None:
+    results = [export(int8_spec, out=tmp_path / name) for name in ("one", "two")]
+    assert [finding["code"] for finding in results[0]["findings"]] == ["int8-not-timed"]
+    assert results[0]["measured"] == []
+    for member in (tmp_path / "one").iterdir():
+        assert (tmp_path / "two" / member.name).read_bytes() == member.read_bytes(), member.name
+
+
+def test_a_target_that_does_not_exist_leaves_nothing(small_spec: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="bluetooth"):
+        export(small_spec, out=tmp_path / "artifact", on="bluetooth://phone")
+    assert list(tmp_path.iterdir()) == []
