@@ -9,7 +9,7 @@ from .audits import AuditFolder
 from .documents import SCHEMA_VERSION, read_document, write_document
 from .files import file_digest, replace_file
 from .folders import new_folder
-from .grids import fit_grid
+from .grids import fit_grid, scales_near
 from .manifest import (
     ARTIFACT_VERSION,
     FileInfo,
@@ -54,6 +54,7 @@ __all__ = [
     "new_folder",
     "read_document",
     "replace_file",
+    "scales_near",
     "seal",
     "write_document",
 ]

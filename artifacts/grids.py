@@ -12,9 +12,8 @@ MOST_ZERO = 2**20
 """Beyond, float32 would round x / scale + zero_point to more than a small part of a step."""
 _RUNGS = 256
 """Scales are exp(n / _RUNGS) for whole n, 0.4 % apart: few enough to reproduce where sums differ in their
-last bits. No sum of whole multiples of different ones is one of a third (Lindemann and Weierstrass), so that
-values on two grids do not add up to what lies halfway between two steps of another, where processors differ
-in how they round."""
+last bits, and with quotients that are not rational, so that few sums of values on two grids lie halfway
+between two steps of a third."""
 _SAMPLE = 2**22
 _DECADES = 2.5
 """How far below the full range the search for the clipping range goes; 2-bit payloads of heavy tails clip to
@@ -34,6 +33,12 @@ def fit_grid(values: NDArray[np.floating[Any]], levels: int, *, with_zero: bool 
     if flat.size > _SAMPLE:
         flat = flat[np.random.default_rng(0).integers(flat.size, size=_SAMPLE)]
     return _GridSearch(np.sort(flat.astype(np.float64)), levels, with_zero=with_zero).best()
+
+
+def scales_near(scale: float, count: int) -> list[float]:
+    """A fitted scale and its neighbours on the ladder, the nearest first."""
+    rung = _rung(scale)
+    return [_scale(rung + (number + 1) // 2 * (-1) ** number) for number in range(count)]
 
 
 class _GridSearch:

@@ -19,7 +19,7 @@ rounding edge, but seldom do."""
 INT8_NOISE = 0.03
 """How far outputs of the same integers may be apart on two processors, as root mean square, relative to the
 outputs' own: one inner value that is rounded to the other side moves many after it. Quantisation itself costs
-more, 0.03 to 0.1; measured between x86 and 64-bit Arm: at most 0.01."""
+0.03 to 0.1."""
 
 
 @dataclass(frozen=True)

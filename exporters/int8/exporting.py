@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..onnx_file import anonymise, to_onnx
 from .quantising import Grid, grid_tensors, quantised
+from .sums import settled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -38,9 +39,12 @@ def calibrated(
     from ...encoders import Int8
 
     grids = {name: fitted[name] for name in grid_tensors(graph, in_float=in_float)}
+    fixed = []
     if FEATURES in grids and _is_sent_as_it_is(encoder):
         grids[FEATURES] = _payload_grid(encoder)
-    return Int8(grids=grids, in_float=tuple(in_float))
+        fixed = [FEATURES]
+    int8 = Int8(grids=grids, in_float=tuple(in_float))
+    return Int8(grids=settled(graph, int8, fixed=fixed), in_float=int8.in_float)
 
 
 def int8_graph(graph: onnx.ModelProto, encoder: Encoder, int8: Int8) -> onnx.ModelProto:

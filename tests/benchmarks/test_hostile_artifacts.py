@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-MODULES = ("hostile_artifacts", "artifact_mutations")
+MODULES = ("hostile_artifacts", "artifact_mutations", "graph_mutations", "zip_mutations")
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,9 @@ pytestmark = pytest.mark.arm
 AGENT = Path(measuring.__file__).with_name("agent.py")
 REPLAY = Path(__file__).with_name("replay.py")
 PATIENCE_S = 120.0
-INT8 = (("bundled", 0.0), ("torchvision:resnet18,weights=random", 0.05))
-"""With the share of outputs that may differ. Sums of two branches are rounded on either side of an edge now
-and then, and each such value moves many after it: with grids whose sums meet edges it is a third of all."""
+INT8 = ("bundled", "torchvision:resnet18,weights=random")
+"""The second adds branches. Where grids let sums fall on the edge between two steps, a third of its outputs
+differ; see ``exporters/int8/sums.py``."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,8 @@ def sent_by(python: str, model: Path, images: NDArray[np.uint8]) -> NDArray[Any]
         return replay(model, {"images": images}, target=target).output
 
 
-@pytest.mark.parametrize(("backbone", "share_off"), INT8)
-def test_an_int8_encoder_sends_what_it_sends_here(
-    arm_python: Path, tmp_path: Path, backbone: str, share_off: float
-) -> None:
+@pytest.mark.parametrize("backbone", INT8)
+def test_an_int8_encoder_sends_what_it_sends_here(arm_python: Path, tmp_path: Path, backbone: str) -> None:
     splitter = Splitter(load_backbone(parse_backbone(backbone)), 32)
     cut = splitter.cuts[len(splitter.cuts) // 2]
     encoder, _ = in_int8(make_encoder(splitter, cut=cut.name), images(16))
@@ -135,8 +133,8 @@ def test_an_int8_encoder_sends_what_it_sends_here(
     exact = encoder.in_int8(None).encode(images(8))
     assert 20 < len(np.unique(arm)) <= 256
     assert np.abs(arm - exact).mean() < 0.3 * np.abs(exact).mean()
-    found = compare(arm, here, allowed_noise=INT8_NOISE)
-    assert found.holds and np.mean(arm != here) <= share_off, found
+    # Measured: none. On other x86 processors a value may fall on the other side of an edge.
+    assert compare(arm, here, allowed_noise=INT8_NOISE).holds and np.mean(arm != here) <= 0.01
 
 
 @pytest.mark.parametrize("kind", ("plain", "payload"))
