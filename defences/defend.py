@@ -180,8 +180,8 @@ def defend(
     device before and after (``dcor``); what an attacker rebuilds is for ``audit`` to say. See ``Defences``
     and ``defend_encoder`` for the rest.
 
-    Raises ``InputError`` for a subject that is neither run nor spec, defences that cannot be, an ``out`` that
-    exists, or too few images, and ``PrivynetError`` when NoPeek diverges.
+    Raises ``InputError`` for a subject that is neither run nor spec, or is in int8, defences that cannot be,
+    an ``out`` that exists, or too few images, and ``PrivynetError`` when NoPeek diverges.
     """
     from ..encoders import build_encoder, write_encoder
     from ..leakage.distance_correlation import distance_correlation
@@ -193,6 +193,11 @@ def defend(
             hint="name the run or the encoder.json that it was exported from",
         )
     spec, _ = read_subject(subject)
+    if spec.int8 is not None:
+        raise InputError(
+            f"{subject} is in int8, and defences change the float32 encoder",
+            hint="give its float32 spec, and export what comes out with --precision int8",
+        )
     with new_folder(out, force=force, private=True) as folder:
         encoder = build_encoder(
             spec,

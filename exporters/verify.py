@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +22,6 @@ from .on_target import selftest_there
 from .probes import probes, varied_images
 from .selftest import BadSelfTest, read_selftest
 from .shipped_projection import shipped_projection
-
-if TYPE_CHECKING:
-    from ..artifacts import OrtEncoder
-    from ..encoders import Encoder
 
 _PARITY_SEED = 1
 """Other images than the export's own check has seen."""
@@ -213,6 +208,7 @@ def _check_parity(
     allowed_code: Collection[str],
 ) -> tuple[dict[str, float] | str, list[Finding]]:
     from ..encoders.building import build_encoder
+    from .int8 import int8_session
 
     encoder = build_encoder(
         spec,
@@ -232,19 +228,10 @@ def _check_parity(
     if encoder.feature_shape != session.feature_shape:
         message = f"gives features {session.feature_shape}, torch gives {encoder.feature_shape}"
         return "not_run", [_finding("parity", "encoder.onnx", message)]
-    wanted = _rebuilt(encoder).send(images, noise) if spec.int8 else encoder.send(images, noise)
+    # Torch computes in float32: integers are made anew from the spec's grids.
+    exact = int8_session(encoder) if spec.int8 else encoder
+    wanted = exact.send(images, noise)
     found = compare(session.send(images, noise), wanted, spec.payload)
     findings = [] if found.holds else [_finding("parity", "encoder.onnx", f"differs from torch by {found}")]
     # JSON has no infinity, which outputs that are not finite give.
     return {"max_abs_error": found.max_abs_error} if np.isfinite(found.max_abs_error) else "not_run", findings
-
-
-def _rebuilt(encoder: Encoder) -> OrtEncoder:
-    """What the spec's integers give, exported anew: torch computes in float32."""
-    from .int8 import write_int8
-    from .int8.writing import open_session
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "encoder.onnx"
-        write_int8(encoder, path)
-        return open_session(encoder, path)

@@ -78,11 +78,12 @@ class AuditSubject:
         projection_weights: str | NDArray[np.float32] | None = None,
         allowed_code: Collection[str] = (),
     ) -> AuditSubject:
-        """The encoder of a spec, rebuilt; or ``encoder``, what was exported of it.
+        """The encoder of a spec, rebuilt, in int8 as it would be exported; or ``encoder``, what was.
 
         Raises ``InputError`` when it cannot be rebuilt and there is no ``encoder`` to attack.
         """
         from ..encoders import Splitter, build_encoder, load_spec_backbone, make_encoder
+        from ..exporters.int8 import int8_session
 
         try:
             rebuilt = build_encoder(
@@ -92,8 +93,9 @@ class AuditSubject:
                 projection_weights=projection_weights,
                 allowed_code=allowed_code,
             )
+            attacked = encoder or (int8_session(rebuilt) if spec.int8 else rebuilt)
             if spec.projection is not None:
-                return cls(encoder or rebuilt, rebuilt, None, spec, {"backbone": _MIXED})
+                return cls(attacked, rebuilt, None, spec, {"backbone": _MIXED})
             backbone = load_spec_backbone(spec, weights=weights, allowed_code=allowed_code)
             whole = make_encoder(Splitter(backbone, spec.input_size), cut=spec.cut)
         except InputError as error:
@@ -101,7 +103,7 @@ class AuditSubject:
                 raise
             told = f"{error}" + (f" ({error.hint})" if error.hint else "")
             return cls(encoder, spec=spec, reasons=dict.fromkeys(("weights", "backbone", "family"), told))
-        return cls(encoder or rebuilt, rebuilt, whole, spec)
+        return cls(attacked, rebuilt, whole, spec)
 
     def feature_map(self, image_size: int) -> FeatureModule:
         """The encoder as its holder runs it: frozen, on images of ``image_size`` pixels."""

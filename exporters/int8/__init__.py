@@ -6,6 +6,6 @@ QuantizeLinear and DequantizeLinear, which every runtime's compiler fuses into i
 
 from .choosing import Judge, in_int8
 from .exporting import float_graph, int8_graph
-from .writing import write_int8
+from .writing import int8_session, write_int8
 
-__all__ = ["Judge", "float_graph", "in_int8", "int8_graph", "write_int8"]
+__all__ = ["Judge", "float_graph", "in_int8", "int8_graph", "int8_session", "write_int8"]

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...artifacts import OrtEncoder
 from ...errors import InputError, NegativeResult
 from ...progress import SILENT, Progress
 from .calibrating import fit_grids
 from .exporting import calibrated, float_graph
 from .quality import sqnr_db
 from .quantising import grid_tensors, quantised
-from .writing import open_session, write_int8
+from .writing import int8_session
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from ...artifacts import OrtEncoder
     from ...encoders import Encoder, Int8
 
 Judge = Callable[["Encoder | OrtEncoder"], float]
@@ -54,7 +52,7 @@ def in_int8(
     for in_float in _choices(graph, judged=max_loss is not None):
         int8 = calibrated(graph, encoder, all_grids, in_float=in_float)
         chosen = encoder.in_int8(int8)
-        score = None if judge is None else judge(_session(chosen, graph))
+        score = None if judge is None else judge(int8_session(chosen, graph=graph))
         if max_loss is None or score is None or exact is None or exact - score <= max_loss:
             break
     else:
@@ -78,13 +76,6 @@ def _choices(graph: onnx.ModelProto, *, judged: bool) -> Iterator[tuple[str, ...
     if judged and len(convolutions) > 1:
         first, last = convolutions[0], convolutions[-1]
         yield from ((last,), (first,), (first, last))
-
-
-def _session(encoder: Encoder, graph: onnx.ModelProto) -> OrtEncoder:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "encoder.onnx"
-        write_int8(encoder, path, graph=graph)
-        return open_session(encoder, path)
 
 
 def _ratios(graph: onnx.ModelProto, int8: Int8, images: NDArray[np.uint8]) -> dict[str, float]:

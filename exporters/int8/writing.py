@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...artifacts import OrtEncoder, file_digest, replace_file
@@ -11,8 +13,6 @@ from ..probes import synthetic_images
 from .exporting import float_graph, int8_graph
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import onnx
 
     from ...encoders import Encoder
@@ -50,12 +50,15 @@ def write_int8(
     }
 
 
-def open_session(encoder: Encoder, path: Path) -> OrtEncoder:
-    """An exported encoder's file in ONNX Runtime."""
-    return OrtEncoder.open(
-        path,
-        digest=encoder.digest,
-        payload=encoder.payload,
-        noise_std=encoder.noise_std,
-        feature_shape=encoder.feature_shape,
-    )
+def int8_session(encoder: Encoder, *, graph: onnx.ModelProto | None = None) -> OrtEncoder:
+    """The encoder as it computes in integers, which torch does not; raises as :func:`write_int8` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "encoder.onnx"
+        write_int8(encoder, path, graph=graph)
+        return OrtEncoder.open(
+            path,
+            digest=encoder.digest,
+            payload=encoder.payload,
+            noise_std=encoder.noise_std,
+            feature_shape=encoder.feature_shape,
+        )

@@ -25,6 +25,7 @@ from privynet.encoders import (
 )
 from privynet.errors import InputError
 from privynet.exporters import export
+from privynet.exporters.int8 import in_int8
 
 
 @pytest.fixture
@@ -145,6 +146,14 @@ def test_an_artifact_is_no_subject(spec: Path, tmp_path: Path) -> None:
     export(spec, out=tmp_path / "artifact")
     with pytest.raises(InputError, match="is an artifact, which cannot be changed"):
         run(tmp_path / "artifact", tmp_path / "out", payload_bits=8)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_in_int8_is_defended_before(encoder: Encoder, digits: DataSet, tmp_path: Path) -> None:
+    images = digits.split("head-train", limit=8).images(encoder.input_size)
+    in_int8(encoder, images)[0].spec.write(tmp_path / "int8.json")
+    with pytest.raises(InputError, match=r"is in int8, and defences change the float32 encoder"):
+        run(tmp_path / "int8.json", tmp_path / "out", payload_bits=8)
     assert not (tmp_path / "out").exists()
 
 

@@ -19,6 +19,7 @@ from privynet.encoders import (
     write_encoder,
 )
 from privynet.errors import InputError, PrivynetError
+from privynet.exporters.int8 import in_int8
 from privynet.leakage import ATTACKS, AuditResult, AuditSubject, FolderStore, Recogniser, audit
 
 RIDGE = next(attack for attack in ATTACKS if attack.name == "ridge")
@@ -195,6 +196,17 @@ def test_a_projection_is_attacked_by_those_who_hold_it_and_there_are_no_channels
     assert likelihood["psnr_db"]["value"] > document["blind"]["psnr_db"]["value"] + 2
     assert document["encoder"]["projection"] == "given" and document["encoder"]["feature_shape"][0] == 5
     assert any("projection" in warning for warning in document["warnings"])
+
+
+def test_a_spec_in_int8_is_attacked_as_it_computes(digits: DataSet) -> None:
+    splitter = Splitter(load_backbone(parse_backbone("bundled")), 32)
+    plain = make_encoder(splitter, cut=splitter.cuts[2].name, channels=(3, 1, 7, 12))
+    images = digits.split("test", limit=4).images(32)
+    subject = AuditSubject.of_spec(in_int8(plain, images)[0].spec)
+    sent, exact = subject.encoder.encode(images), plain.encode(images)
+    assert len(np.unique(sent)) <= 256 < len(np.unique(exact))
+    np.testing.assert_allclose(sent, exact, atol=0.1 * np.abs(exact).max())
+    assert subject.torch_encoder is not None and subject.backbone is not None
 
 
 def test_private_attributes_are_predicted_beside_chance_and_raw_images(
