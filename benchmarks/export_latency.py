@@ -152,30 +152,21 @@ def encoders(
 
 def measure(size: Size, measured: MeasuredRows) -> None:
     """All rows."""
-    names = [(name, False) for name in BACKBONES] + [(PROJECTED, True)]
-    shared = shared_folder()
-    for (name, projected), share in itertools.product(names, SHARES):
-        if len(
-            [
-                row
-                for row in measured.rows
-                if (row["backbone"], row["share"], row["projected"]) == (name, share, projected)
-            ]
-        ) == len(CUTS):
+    networks = [*itertools.product(BACKBONES, (False,)), (PROJECTED, True)]
+    for (name, projected), share in itertools.product(networks, SHARES):
+        group = {"backbone": name, "projected": projected, "share": share}
+        if sum(group.items() <= row.items() for row in measured.rows) == len(CUTS):
             continue
-        splitter = Splitter(load_backbone(parse_backbone(name.format(shared=shared))), BACKBONES[name])
-        images = next(
-            iter(open_data("cifar10").split("head-train", limit=CALIBRATION).batches(BACKBONES[name]))
-        )
+        backbone = load_backbone(parse_backbone(name.format(shared=shared_folder())))
+        splitter = Splitter(backbone, BACKBONES[name])
+        split = open_data("cifar10").split("head-train", limit=CALIBRATION)
+        images = next(iter(split.batches(splitter.input_size)))
         for whole, encoder, channels in encoders(splitter, share, projected=projected):
-            key = {"backbone": name, "projected": projected, "cut": encoder.spec.cut, "share": share}
+            key = {**group, "cut": encoder.spec.cut}
             if not measured.has(key):
-                measured.add({**key, **compared(whole, encoder, channels, images, size)})
-                print(
-                    key,
-                    {name: round(value, 3) for name, value in list(measured.rows[-1].items())[4:]},
-                    flush=True,
-                )
+                row = compared(whole, encoder, channels, images, size)
+                measured.add({**key, **row})
+                print(key, {figure: round(value, 3) for figure, value in row.items()}, flush=True)
 
 
 def compared(

@@ -194,7 +194,7 @@ def main() -> None:
     arguments = parser.parse_args()
     size, shared = SIZES[arguments.size], shared_folder()
     setting = {
-        "encoders": ENCODERS,
+        "encoders": {name: list(of) for name, of in ENCODERS.items()},
         "calibration": size.calibration,
         "compared": size.compared,
         "other_processor": arguments.python is not None,

@@ -46,6 +46,7 @@ from privynet.encoders import Payload, Splitter, load_backbone, make_encoder, pa
 from privynet.errors import InputError, PrivynetError
 from privynet.exporters import export, verify
 from privynet.exporters.agreement import compare
+from privynet.exporters.int8 import in_int8
 
 COUNTS = {"small": 6_000, "full": 60_000}
 LIMIT_S = 300.0
@@ -72,10 +73,12 @@ def make_bases(folder: Path) -> list[Path]:
     plain = make_encoder(splitter, cut="blocks.2.2", channels=range(0, 24, 3), salt="0" * 32)
     byte = plain.sending(payload=Payload(bits=8, scale=0.05, zero_point=40), noise_std=0.2)
     packed = plain.sending(payload=Payload(bits=4, scale=0.4, zero_point=4))
+    images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+    integers, _ = in_int8(plain, images)
     key = Ed25519PrivateKey.from_private_bytes(bytes(32))
     (folder / "key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     bases = []
-    for name, encoder in {"plain": plain, "byte": byte, "packed": packed}.items():
+    for name, encoder in {"plain": plain, "byte": byte, "packed": packed, "int8": integers}.items():
         encoder.spec.write(folder / f"{name}.json")
         export(folder / f"{name}.json", out=folder / name, sign=folder / "key" if name == "byte" else None)
         bases.append(folder / name)
@@ -101,7 +104,7 @@ def run_one(number: int, seed: int, bases: list[Path], place: Path) -> Outcome:
         return outcome("refused 2", str(error))
     except PrivynetError as error:
         return outcome("error 1", str(error))
-    except Exception:
+    except Exception:  # what a user would see as one, whatever it is
         return outcome("traceback", traceback.format_exc()[-300:])
     if found:
         return outcome("refused 3", f"{found[0]['code']}: {found[0]['message']}")

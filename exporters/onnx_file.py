@@ -65,11 +65,11 @@ def export_module(
     with replace_file(path) as temporary:
         temporary.write_bytes(data)
         found = parity(module, temporary, checks or [[one.numpy() for one in examples]], payload)
-        if not found.holds:
-            raise NegativeResult(
-                f"the exported graph differs from torch by {found}",
-                hint="nothing was written; the network uses an operator that the exporter gets wrong",
-            )
+    return written(path, found)
+
+
+def written(path: Path, found: Agreement) -> dict[str, Any]:
+    """What is told of an exported file: its digest and size, and how far it is from torch."""
     return {
         "max_abs_error": found.max_abs_error,
         "max_abs_output": found.max_abs_output,
@@ -127,7 +127,10 @@ def to_onnx(
 def parity(
     module: nn.Module, path: Path, checks: Sequence[Sequence[NDArray[Any]]], payload: Payload | None = None
 ) -> Agreement:
-    """How far ONNX Runtime is from torch over all ``checks``."""
+    """How far ONNX Runtime is from torch over all ``checks``.
+
+    Raises :class:`NegativeResult` where that is too far.
+    """
     import onnxruntime
     import torch
 
@@ -138,9 +141,13 @@ def parity(
         with torch.inference_mode():
             wanted.append(module(*(torch.from_numpy(one) for one in inputs)).cpu().numpy())
         got.append(session.run(None, dict(zip(names, inputs, strict=True)))[0])
-    if any(one.shape != other.shape for one, other in zip(got, wanted, strict=True)):
-        return Agreement(float("inf"), float("nan"), 1.0, float("inf"), 0.0)
-    return compare(np.concatenate(got), np.concatenate(wanted), payload)
+    found = compare(np.concatenate(got), np.concatenate(wanted), payload)
+    if not found.holds:
+        raise NegativeResult(
+            f"the exported graph differs from torch by {found}",
+            hint="nothing was written; the network uses an operator that the exporter gets wrong",
+        )
+    return found
 
 
 def anonymise(model: onnx.ModelProto) -> None:
