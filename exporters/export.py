@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import Manifest, OrtEncoder, RunFolder, SigningKey, new_artifact, read_document, seal
+from ..device_profiles import graph_costs
 from ..encoders.spec import EncoderSpec
 from ..errors import InputError, NegativeResult
 from ..progress import SILENT, Progress
@@ -157,12 +158,12 @@ def export(
             selftest_of_data=selftest == "data",
         )
         (folder / "README.md").write_text(page, encoding="utf-8")
-        body = _manifest_body(encoder, written, limits, runtimes)
+        body = _manifest_body(encoder, file, written, limits, runtimes)
         body |= {"int8": int8, "measured": measured}
         body["tools"] |= converters(names)
         body["parity"] |= {"formats": parity} if parity else {}
         manifest = seal(folder, body, key=key)
-        _check_graph(folder / "encoder.onnx", manifest)
+        _check_graph(file, manifest)
         task.advance()
     return {
         "artifact": str(out),
@@ -254,12 +255,16 @@ def _check_graph(model: Path, manifest: Manifest) -> None:
 
 def _manifest_body(
     encoder: Encoder,
+    file: Path,
     written: Mapping[str, Any],
     limits: Mapping[str, Any],
     runtimes: Mapping[str, Support],
 ) -> dict[str, Any]:
     costs = asdict(encoder.costs)
     del costs["kernels"]
+    if encoder.spec.int8 is not None:
+        # Peak memory stays that of float32, an upper bound: what a runtime fuses is not in the file.
+        costs["weights_kb"] = graph_costs(file).weights_kb
     features, payload = encoder.feature_shape, encoder.payload
     noise = {"name": NOISE_NAME, "shape": [1, *features], "dtype": "float32"} if encoder.noise_std else None
     return {

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx.numpy_helper import to_array
 
 from privynet.artifacts import Artifact
 from privynet.encoders import Encoder
@@ -60,6 +62,9 @@ def test_without_a_target_int8_is_said_to_be_untimed_and_the_bytes_are_the_same(
     results = [export(int8_spec, out=tmp_path / name) for name in ("one", "two")]
     assert [finding["code"] for finding in results[0]["findings"]] == ["int8-not-timed"]
     assert results[0]["measured"] == []
+    manifest = Artifact.open(tmp_path / "one").manifest
+    weights = onnx.load(tmp_path / "one/encoder.onnx").graph.initializer
+    assert manifest.costs["weights_kb"] == sum(to_array(one).nbytes for one in weights) / 1024
     for member in (tmp_path / "one").iterdir():
         assert (tmp_path / "two" / member.name).read_bytes() == member.read_bytes(), member.name
 
