@@ -83,7 +83,8 @@ def other_values(chance: random.Random, graph: onnx.GraphProto) -> None:
         if array.dtype.kind == "f":
             array *= np.float32(chance.choice((0, -1, 1.001, 2, 1e30, np.nan)))
         else:
-            array.flat[chance.randrange(array.size)] = chance.choice(NUMBERS)
+            # Cut off to the bits that the type has.
+            array.flat[chance.randrange(array.size)] = np.int64(chance.choice(NUMBERS)).astype(array.dtype)
     tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
 
 

@@ -3,16 +3,16 @@
     python benchmarks/hostile_artifacts.py --size small    # 6,000, about ten minutes
     python benchmarks/hostile_artifacts.py --size full     # 60,000
 
-Each artifact is one of several of the bundled backbone (float32; noise and a byte a value, signed; 4 bits),
-changed as ``artifact_mutations.py`` says, with a seed of its own: row ``--only N`` runs that one again.
+Each artifact is one of several of the bundled backbone (float32; noise and a byte a value, signed; 4
+bits; int8), changed as ``artifact_mutations.py`` says, with a seed of its own: ``--only N`` runs one again.
 ``verify`` runs in a worker that is watched: one that dies is a crash, one that takes longer than the limit a
 hang. Of those that were **accepted**:
 
 - ``unchanged``: the change left every byte as it was sealed.
 - ``same``: resealed, and the encoder gives what it gave, within the tolerance, for images that no check feeds
   (another README, other claims in the manifest, bits of a weight that do not matter).
-- ``other``: resealed, and it gives something else. Digests, graph and self-test cannot know; ``parity`` says
-  how many of these a check with torch refuses. A signature refuses all that is resealed.
+- ``other``: resealed, and it gives something else. Digests, graph and self-test cannot know; ``with_torch``
+  says how many of these a check with torch refuses or warns of. A signature refuses all that is resealed.
 
 Of those refused, ``died`` counts where loading or running crashed or took too much: it ended the process of
 its own that it is done in.
@@ -99,7 +99,7 @@ def run_one(number: int, seed: int, bases: list[Path], place: Path) -> Outcome:
     path = mutate(mutation, chance, base, other, place)
     started = time.monotonic()
     try:
-        found = verify(path, without_torch=True)["findings"]
+        found = verify(path, without_torch=True, seed=seed)["findings"]
     except InputError as error:
         return outcome("refused 2", str(error))
     except PrivynetError as error:
@@ -178,17 +178,22 @@ class Watched:
         self.process.join()
 
 
-def refused_by_parity(outcomes: list[Outcome], seed: int, bases: list[Path]) -> int:
-    """How many of these a check with torch refuses."""
-    refused = 0
+def found_with_torch(outcomes: list[Outcome], seed: int, bases: list[Path]) -> dict[str, int]:
+    """How many of these a check with torch refuses, and how many of the others it warns of."""
+    found = {"refused": 0, "warned": 0}
     for outcome in outcomes:
         with tempfile.TemporaryDirectory() as place:
             chance = random.Random(f"{seed} {outcome.number}")
             base, other = chance.sample(bases, 2)
             mutation = MUTATIONS[outcome.number % len(MUTATIONS)]
             path = mutate(mutation, chance, base, other, Path(place))
-            refused += bool(verify(path)["findings"])
-    return refused
+            try:
+                severities = {one["severity"] for one in verify(path, seed=seed)["findings"]}
+            except InputError:
+                severities = {"error"}
+            found["refused"] += "error" in severities
+            found["warned"] += severities == {"warning"}
+    return found
 
 
 ANSWERS = ("refused 3", "refused 2", "unchanged", "same", "other", "error 1", "traceback", "crash", "hang")
@@ -236,9 +241,10 @@ def main() -> None:
                 print(f"{number + 1} in {time.monotonic() - started:.0f} s", flush=True)
         worker.stop()
         others = [one for one in outcomes if one.answer == "other"]
-        parity = refused_by_parity(others, arguments.seed, bases)
+        with_torch = found_with_torch(others, arguments.seed, bases)
     show(outcomes)
-    print(f"\nof {len(others)} that give something else, parity with torch refuses {parity}")
+    told = f"parity with torch refuses {with_torch['refused']}, and warns of {with_torch['warned']}"
+    print(f"\nof {len(others)} that give something else, {told}")
     for one in outcomes:
         if one.answer in ("error 1", "traceback", "crash", "hang") or (
             not one.resealed and one.answer == "other"
@@ -249,7 +255,7 @@ def main() -> None:
         "machine": machine(),
         "seed": arguments.seed,
         "seconds": round(time.monotonic() - started),
-        "refused_by_parity": parity,
+        "with_torch": with_torch,
         "died": [asdict(one) for one in outcomes if died(one)],
         "accepted": [asdict(one) for one in outcomes if one.answer in ("same", "other")],
         "counts": [

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import Payload
-from .spec import Adapted, EncoderSpec, Int8, Projection, ProjectionMethod
+from .spec import Adapted, EncoderSpec, Int8, Projection, ProjectionMethod, UnfitSpec
 
 if TYPE_CHECKING:
     from .adapted import write_adapted
@@ -41,6 +41,7 @@ __all__ = [
     "Projection",
     "ProjectionMethod",
     "Splitter",
+    "UnfitSpec",
     "Work",
     "build_encoder",
     "fisher_scores",

@@ -79,6 +79,10 @@ class Backbone:
     """SHA-256 over all tensors; None while the weights are not loaded (shapes only)."""
 
 
+_FILE_ARGUMENTS = {"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
+"""Of timm's constructors. Specs come from anybody: none may choose what is read or written here."""
+
+
 def parse_backbone(
     text: str,
     *,
@@ -115,6 +119,11 @@ def parse_backbone(
         key, equals, value = pair.partition("=")
         if not equals or not key.isidentifier() or not value:
             raise InputError(f"backbone argument {pair!r} is not key=value", hint=f"in {text!r}")
+        if key in _FILE_ARGUMENTS:
+            raise InputError(
+                f"backbone argument {key} is about files, not the network",
+                hint="weights=FILE names its weights",
+            )
         if key == "weights":
             parsed = replace(parsed, weights=value)
         elif key == "mean":

@@ -25,7 +25,7 @@ from .projection import (
     read_projection,
     write_projection,
 )
-from .spec import EncoderSpec, Projection, ProjectionMethod, new_salt
+from .spec import EncoderSpec, Projection, ProjectionMethod, UnfitSpec, new_salt
 from .splitter import Splitter
 
 
@@ -90,15 +90,18 @@ def build_encoder(
     be imported: a document alone never gets code imported.
 
     Raises:
-        InputError: weights or a projection of another digest, or a spec that does not fit its backbone.
+        InputError: weights or a projection of another digest.
+        UnfitSpec: a spec that does not fit its backbone.
     """
     matrix = _spec_matrix(spec, adapted_weights, projection_weights)
     backbone = load_spec_backbone(spec, weights=weights, allowed_code=allowed_code)
-    graph_module, gathers = Splitter(backbone, spec.input_size).graph(
-        spec.cut, spec.channels, projection=_tensor(matrix)
-    )
+    try:
+        splitter = Splitter(backbone, spec.input_size)
+        graph_module, gathers = splitter.graph(spec.cut, spec.channels, projection=_tensor(matrix))
+    except InputError as error:
+        raise UnfitSpec(error.message, hint=error.hint) from error
     if gathers != spec.gathers:
-        raise InputError(f"the spec says {spec.gathers} gathers, the encoder has {gathers}")
+        raise UnfitSpec(f"the spec says {spec.gathers} gathers, the encoder has {gathers}")
     if spec.adapted is not None:
         file = adapted_weights or spec.adapted_weights
         graph_module = read_adapted(graph_module, file, digest=spec.adapted.digest)

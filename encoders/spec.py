@@ -22,6 +22,10 @@ _FILES = frozenset({"weights", "adapted_weights", "projection_weights"})
 """Fields that hold for one machine."""
 
 
+class UnfitSpec(InputError):
+    """A spec that does not fit its backbone, whoever's weights it gets."""
+
+
 def new_salt() -> str:
     """A random 128-bit salt from the operating system, in hex."""
     return secrets.token_hex(16)

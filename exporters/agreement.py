@@ -59,8 +59,8 @@ def compare(
     """Compare outputs (n, ...): float32 within ``tolerance``, a payload's integers within one step; or, where
     that is stated, both within a root mean square of ``allowed_noise``, relative to ``wanted``'s own."""
     if payload is None or not payload.quantised:
-        largest = float(np.abs(wanted).max(initial=0))
-        fits = got.shape == wanted.shape and bool(np.isfinite(got).all())
+        fits = got.shape == wanted.shape and bool(np.isfinite(got).all() and np.isfinite(wanted).all())
+        largest = float(np.abs(wanted).max(initial=0)) if fits else 0.0
         off = np.abs(got - wanted) if fits else np.full(1, np.inf)
         allowed = tolerance * max(1.0, largest)
         return Agreement(float(off.max(initial=0)), largest, 0.0, _noise(off, wanted), allowed, allowed_noise)

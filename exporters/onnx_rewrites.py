@@ -39,7 +39,7 @@ def rewrite_for(model: onnx.ModelProto, runtime: str) -> None:
 
     NNAPI has no ``HardSigmoid``, neither it nor CoreML has ``HardSwish``, and CoreML has no ``Gather``.
     """
-    _rewrite(model, _FOR.get(runtime, {}))
+    _rewrite(model, REWRITES_FOR.get(runtime, {}))
 
 
 class _Graph:
@@ -211,7 +211,7 @@ def _in_slices(graph: _Graph, node: onnx.NodeProto) -> list[onnx.NodeProto] | No
     return [*slices, _node("Concat", parts, node.output, axis=axis)]
 
 
-_FOR: dict[str, dict[str, _Rewrite]] = {
+REWRITES_FOR: dict[str, dict[str, _Rewrite]] = {
     "nnapi": {"HardSigmoid": _hard_sigmoid, "HardSwish": _hard_swish},
     "coreml": {"HardSwish": _gated, "Gather": _in_slices},
 }

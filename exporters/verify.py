@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import secrets
+import tempfile
 from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import __version__
 from ..artifacts import Artifact, BrokenArtifact, Manifest, PublicKey
 from ..encoders.spec import EncoderSpec
 from ..errors import InputError, one_line
 from ..progress import SILENT, Progress
 from .agreement import compare
-from .behaviour import faults_when_run
+from .behaviour import behaviour
 from .export import spec_inputs
 from .formats import NOT_COMPARED
 from .graph_checks import graph_faults
 from .on_target import selftest_there
+from .onnx_rewrites import REWRITES_FOR
+from .precision import precision_of
 from .probes import probes, varied_images
 from .selftest import BadSelfTest, read_selftest
 from .shipped_projection import shipped_projection
+from .tools import tool_versions
 
-_PARITY_SEED = 1
-"""Other images than the export's own check has seen."""
+if TYPE_CHECKING:
+    from ..artifacts import OrtEncoder
+    from ..encoders import Encoder
+
+_MOST_WEIGHTS = 2**32
+"""Bytes of a backbone that a spec may have built to compare with."""
 
 Finding = dict[str, str]
 
@@ -39,6 +50,7 @@ def verify(
     allowed_code: Collection[str] = (),
     without_torch: bool = False,
     on: str | None = None,
+    seed: int | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Check an artifact, a folder or a zip, and say what was found; no finding is an error when it is
@@ -50,6 +62,11 @@ def verify(
     ``without_torch`` the encoder is not rebuilt from its backbone, and ``parity`` is ``"not_run"``. The
     self-test is run on ``on``, too, a target of ``bench``; ``measured`` says how far off it is there.
 
+    ``seed`` draws the images on which it is compared with torch; by default they are drawn anew each time, so
+    that no forger can know them. Where the artifact was made by the versions that are installed, it is also
+    exported again: ``parity["same_bytes"]`` says whether that gives the same graph, ``None`` where other
+    versions made it.
+
     ``signature`` in the result is ``None`` where the artifact could not be opened, else ``state``
     (``unsigned``, ``not_checked`` without ``key``, ``valid``, ``other_key`` or ``wrong``) and ``key``, the
     fingerprint of the signer's.
@@ -59,6 +76,7 @@ def verify(
         PrivynetError: ``on`` cannot be reached, or lacks what is needed.
     """
     trusted = None if key is None else PublicKey.read(key)
+    seed = secrets.randbelow(2**31) if seed is None else seed
     with progress.task("verify", 5) as task:
         try:
             opened = Artifact.open(artifact)
@@ -75,16 +93,28 @@ def verify(
         ]
         findings = findings or wrong or _selftest_findings(opened)
         task.advance(note="self-test")
-        findings = findings or [_finding(*fault) for fault in faults_when_run(opened)]
+        sent = None
+        if not findings:
+            images, noise = _fed(opened.manifest, seed)
+            found = behaviour(opened, images, noise)
+            sent, findings = found.sent, [_finding(*fault) for fault in found.faults]
         task.advance(note="parity")
-        parity: dict[str, float] | str = "not_run"
-        if spec is not None and not findings and not without_torch:
-            projection = projection_weights or shipped_projection(opened.model, spec)
-            parity, findings = _check_parity(opened, spec, weights, adapted_weights, projection, allowed_code)
+        parity: dict[str, Any] | str = "not_run"
+        if spec is not None and sent is not None and not without_torch:
+            parity, findings = _check_parity(
+                opened,
+                spec,
+                Sent(images, noise, sent, seed),
+                weights=weights,
+                adapted_weights=adapted_weights,
+                projection_weights=projection_weights,
+                allowed_code=allowed_code,
+            )
         task.advance(note="target")
         measured: list[dict[str, Any]] = []
-        if on is not None and not findings:
-            measured, findings = _check_there(opened, on)
+        if on is not None and sent is not None and not _errors(findings):
+            measured, wrong = _check_there(opened, on)
+            findings += wrong
         task.advance()
     findings += _unchecked(opened.manifest)
     return _result(
@@ -105,7 +135,7 @@ def _result(
     *,
     spec: EncoderSpec | None = None,
     signature: dict[str, str | None] | None = None,
-    parity: dict[str, float] | str = "not_run",
+    parity: dict[str, Any] | str = "not_run",
     measured: Collection[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     sealed = {} if manifest is None else {"artifact": manifest.digest}
@@ -174,6 +204,7 @@ def _read_spec(artifact: Artifact) -> tuple[EncoderSpec | None, list[Finding]]:
         "digest": (spec.digest, manifest.spec_digest),
         "input shape": ((1, spec.input_size, spec.input_size, 3), manifest.input.shape),
         "number of channels": (spec.outputs, manifest.feature_shape[0]),
+        "precision": (precision_of(spec, None), manifest.precision),
         "payload": (spec.payload, manifest.payload),
         "noise_std": (spec.noise_std, manifest.noise_std),
     }
@@ -199,39 +230,97 @@ def _check_there(artifact: Artifact, on: str) -> tuple[list[dict[str, Any]], lis
     return [found.document], [] if found.fault is None else [_finding("target", "encoder.onnx", found.fault)]
 
 
-def _check_parity(
-    artifact: Artifact,
-    spec: EncoderSpec,
-    weights: str | None,
-    adapted_weights: str | None,
-    projection_weights: str | NDArray[np.float32] | None,
-    allowed_code: Collection[str],
-) -> tuple[dict[str, float] | str, list[Finding]]:
-    from ..encoders.building import build_encoder
-    from .int8 import int8_session
+@dataclass(frozen=True)
+class Sent:
+    """What was fed, and what the exported file sent for it, row by row."""
 
-    encoder = build_encoder(
-        spec,
-        weights=weights,
-        adapted_weights=adapted_weights,
-        projection_weights=projection_weights,
-        allowed_code=allowed_code,
-    )
-    session = artifact.session()
-    images, noise = probes(
-        spec.input_size, encoder.feature_shape if encoder.noise_std else None, seed=_PARITY_SEED
-    )
-    varied = varied_images(spec.input_size, seed=_PARITY_SEED)
-    images = np.concatenate([images, varied])
+    images: NDArray[np.uint8]
+    noise: NDArray[np.float32] | None
+    payload: NDArray[Any]
+    seed: int
+    """That the images were drawn with."""
+
+
+def _fed(manifest: Manifest, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+    """Edge cases, and noise of every grain."""
+    size = manifest.input.shape[1]
+    images, noise = probes(size, manifest.feature_shape if manifest.noise_std else None, seed=seed)
+    varied = varied_images(size, seed=seed)
     if noise is not None:
         noise = np.concatenate([noise, np.zeros((len(varied), *noise.shape[1:]), np.float32)])
-    if encoder.feature_shape != session.feature_shape:
-        message = f"gives features {session.feature_shape}, torch gives {encoder.feature_shape}"
+    return np.concatenate([images, varied]), noise
+
+
+def _check_parity(
+    artifact: Artifact, spec: EncoderSpec, sent: Sent, *, projection_weights: str | None, **where: Any
+) -> tuple[dict[str, Any] | str, list[Finding]]:
+    """``where``: the other arguments of ``build_encoder``."""
+    from ..encoders import UnfitSpec
+    from ..encoders.building import build_encoder
+
+    projection = projection_weights or shipped_projection(artifact.model, spec)
+    if spec.projection is not None and spec.int8 is not None and projection is None and spec.adapted is None:
+        message = "not compared with torch: integers do not hold the projection; give --projection-weights"
+        return "not_run", [_finding("not_compared", "encoder.onnx", message, severity="warning")]
+    try:
+        _check_size(spec)
+        encoder = build_encoder(spec, projection_weights=projection, **where)
+        with tempfile.TemporaryDirectory() as folder:
+            exact, same = _rebuilt(encoder, artifact, Path(folder))
+    except UnfitSpec as error:
+        return "not_run", [_finding("spec", "encoder.json", error.message)]
+    if encoder.feature_shape != artifact.manifest.feature_shape:
+        told = artifact.manifest.feature_shape
+        message = f"the manifest says features {told}, torch gives {encoder.feature_shape}"
         return "not_run", [_finding("parity", "encoder.onnx", message)]
-    # Torch computes in float32: integers are made anew from the spec's grids.
-    exact = int8_session(encoder) if spec.int8 else encoder
-    wanted = exact.send(images, noise)
-    found = compare(session.send(images, noise), wanted, spec.payload)
+    rows = range(len(sent.images))
+    wanted = [
+        exact.send(sent.images[[row]], None if sent.noise is None else sent.noise[[row]]) for row in rows
+    ]
+    found = compare(sent.payload, np.concatenate(wanted), spec.payload)
     findings = [] if found.holds else [_finding("parity", "encoder.onnx", f"differs from torch by {found}")]
-    # JSON has no infinity, which outputs that are not finite give.
-    return {"max_abs_error": found.max_abs_error} if np.isfinite(found.max_abs_error) else "not_run", findings
+    if found.holds and same is False:
+        message = f"these versions export it otherwise: it was compared on {len(rows)} images alone"
+        findings = [_finding("other_bytes", "encoder.onnx", message, severity="warning")]
+    if not np.isfinite(found.max_abs_error):  # JSON has no infinity
+        return "not_run", findings
+    return {"max_abs_error": found.max_abs_error, "same_bytes": same, "seed": sent.seed}, findings
+
+
+def _check_size(spec: EncoderSpec) -> None:
+    """Raise ``UnfitSpec`` for a backbone that is too large to be built: anybody may have written the spec."""
+    from ..encoders import UnfitSpec, load_backbone, parse_backbone
+
+    name = replace(parse_backbone(spec.backbone), mean=spec.mean, std=spec.std)
+    if name.is_factory:
+        return  # code of the user's own, which is imported only where it is allowed
+    shapes = load_backbone(name, shapes_only=True)
+    size = sum(one.numel() * one.element_size() for one in shapes.module.state_dict().values())
+    if size > _MOST_WEIGHTS:
+        raise UnfitSpec(f"its backbone has {size >> 20:,} MiB of weights, at most {_MOST_WEIGHTS >> 20:,}")
+
+
+def _rebuilt(encoder: Encoder, artifact: Artifact, folder: Path) -> tuple[Encoder | OrtEncoder, bool | None]:
+    """What tells the right outputs, and whether exporting it again gives the artifact's graph."""
+    from ..encoders import UnfitSpec
+    from .export import write_onnx
+    from .int8 import int8_session
+
+    try:
+        # Torch computes in float32: integers are made anew from the spec's grids.
+        exact = int8_session(encoder) if encoder.spec.int8 else encoder
+    except InputError as error:
+        raise UnfitSpec(error.message, hint=error.hint) from error
+    made_by = artifact.manifest.tools.items()
+    if artifact.manifest.tool_version != __version__ or not tool_versions().items() <= made_by:
+        return exact, None
+    digest = artifact.manifest.files["encoder.onnx"].sha256
+    ways = (None,) if encoder.spec.int8 else (None, *REWRITES_FOR)
+    same = any(
+        write_onnx(encoder, folder / "encoder.onnx", for_runtime=way)["sha256"] == digest for way in ways
+    )
+    return exact, same
+
+
+def _errors(findings: Collection[Finding]) -> list[Finding]:
+    return [one for one in findings if one["severity"] == "error"]

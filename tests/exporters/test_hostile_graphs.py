@@ -391,3 +391,80 @@ def test_a_huge_file_with_nothing_in_it_is_refused_within_limits(small: Path, tm
     reseal(copy)
     (found,) = checked_within_limits(copy)["findings"]
     assert (found["code"], found["file"]) == ("graph", "encoder.onnx")
+
+
+def at_black(*made: onnx.NodeProto) -> Change:
+    """Nodes that read ``black``: int64 1 where the centre of the image is 0, else 0."""
+
+    def change(model: onnx.ModelProto) -> None:
+        ends = {
+            "starts": [0, 16, 16, 0],
+            "ends": [1, 17, 17, 1],
+            "one": [1],
+            "zero": [0],
+            "least": [-(2**63)],
+        }
+        model.graph.initializer.extend(
+            numpy_helper.from_array(np.array(values, np.int64), name) for name, values in ends.items()
+        )
+        chosen = [
+            helper.make_node("Slice", ["images", "starts", "ends"], ["centre"]),
+            helper.make_node("Cast", ["centre"], ["value"], to=TensorProto.INT64),
+            helper.make_node("Equal", ["value", "zero"], ["is_black"]),
+            helper.make_node("Cast", ["is_black"], ["black"], to=TensorProto.INT64),
+        ]
+        before_the_output(*made)(model)
+        nodes = [*chosen, *model.graph.node]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+
+    return change
+
+
+CRASHES = at_black(
+    helper.make_node("Mul", ["black", "least"], ["numerator"]),
+    helper.make_node("Sub", ["zero", "black"], ["minus"]),
+    helper.make_node("Sub", ["one", "black"], ["rest"]),
+    helper.make_node("Add", ["minus", "rest"], ["divisor"]),
+    helper.make_node("Div", ["numerator", "divisor"], ["quotient"]),
+    helper.make_node("Mul", ["quotient", "zero"], ["nothing"]),
+    helper.make_node("Cast", ["nothing"], ["added"], to=TensorProto.FLOAT),
+    helper.make_node("Add", ["inner", "added"], ["OUT"]),
+)
+"""-2^63 / -1, which processors do not survive."""
+FAILS = at_black(
+    helper.make_node("Sub", ["one", "black"], ["divisor"]),
+    helper.make_node("Mod", ["one", "divisor"], ["remainder"]),
+    helper.make_node("Cast", ["remainder"], ["added"], to=TensorProto.FLOAT),
+    helper.make_node("Add", ["inner", "added"], ["OUT"]),
+)
+LEAKS = at_black(
+    helper.make_node("Cast", ["black"], ["added"], to=TensorProto.FLOAT),
+    helper.make_node("Add", ["inner", "added"], ["OUT"]),
+)
+
+
+def without_black(artifact: Path) -> None:
+    """Leave the self-test nothing but images whose centre is not black."""
+    with np.load(artifact / "selftest.npz") as archive:
+        rows = dict(archive)
+    kept = rows["images"][:, 16, 16, 0] > 0
+    assert kept.any()
+    np.savez(
+        artifact / "selftest.npz",
+        **{name: array[kept] if array.ndim else array for name, array in rows.items()},
+    )
+    reseal(artifact)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(CRASHES, "crashes what loads it"), (FAILS, "encoder.onnx"), (LEAKS, "differs from torch")],
+)
+def test_what_a_graph_does_with_images_that_no_self_test_holds_is_found(
+    small: Path, tmp_path: Path, change: Change, message: str
+) -> None:
+    copy = forged(small, tmp_path, change)
+    without_black(copy)
+    found = [one for one in verify(copy)["findings"] if one["severity"] == "error"]
+    assert any(message in (one["file"], one["message"]) or message in one["message"] for one in found), found

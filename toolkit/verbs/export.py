@@ -212,6 +212,8 @@ def _parity_lines(parity: Mapping[str, Any] | str) -> Iterator[str]:
         yield "parity with torch: not run"
         return
     yield f"parity with torch, checked in ONNX Runtime: largest error {parity['max_abs_error']:.2g}"
+    if parity.get("same_bytes"):
+        yield "exported again: the same graph, byte for byte"
     for name, found in parity.get("formats", {}).items():
         if found == "not_run":
             yield f"parity of {name} with ONNX: not run, its runtime does not run here"

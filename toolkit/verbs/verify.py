@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,6 @@ from ..options import (
     Debug,
     Json,
     ProjectionWeights,
-    Seed,
     SpecWeights,
 )
 from .export import tables
@@ -49,7 +49,15 @@ def verify(
         ),
     ] = None,
     as_json: Json = False,
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=2**31 - 1,
+            metavar="N",
+            help="Draws the images that are compared with torch (default: drawn anew, known to nobody).",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Check an artifact, a folder or a zip, that may come from anybody.
@@ -58,6 +66,7 @@ def verify(
     when a check fails, 2 when it is no artifact at all. Digests show that it is whole, not whom it is from:
     whoever changes it can make them anew. Against that help --key and, for the encoder, parity with torch.
     """
+    seed = secrets.randbelow(2**31) if seed is None else seed
     screen = Screen(as_json=as_json, seed=seed)
     with screen.working() as progress:
         from ...exporters import verify
@@ -71,6 +80,7 @@ def verify(
             allowed_code=allow_code or (),
             without_torch=without_torch,
             on=on,
+            seed=seed,
             progress=progress,
         )
     screen.show(result, tables)
