@@ -15,7 +15,7 @@ from ..progress import SILENT, Progress
 from .formats import Source, check_formats, converters, write_formats
 from .graph_checks import graph_faults
 from .on_target import measured_there, timing_findings
-from .precision import Precision, in_precision, precision_of
+from .precision import Precision, accuracy_findings, in_precision, precision_of
 from .probes import probes
 from .readme import artifact_readme
 from .runtimes import Support, check_for, check_runtime, support
@@ -81,15 +81,16 @@ def export(
     ``precision``: default that of the spec. int8 is calibrated on ``calibration_images``, uint8
     (n, H, H, 3), or has the grids of the spec; with ``judge``, the task score of what an encoder sends, and
     ``max_loss`` it is the first choice of float32 layers that loses no more. ``on``, a target of ``bench``:
-    runs the self-test there, and times int8 relative to fp32, for the manifest; a finding says where int8 is
-    slower.
+    runs the self-test there, and times int8 relative to fp32, for the manifest. Findings say where int8 is
+    slower, and where without ``max_loss`` it loses more than 0.01.
 
     ``formats``: what the encoder is to be there as beside ONNX, of ``formats.FORMATS``. ``for_runtime``: one
     of ``runtimes.RUNTIMES`` for which the graph is written, and which must take it. ``with_weights`` adds the
     encoder's tensors. With ``selftest="data"`` the self-test holds images of ``data``. Parity with torch, and
     of each format with ONNX, is checked before anything appears under its final name; ``seed`` draws the
     synthetic images and the noise of that check and of the self-test. ``sign`` is a file with an Ed25519
-    private key. The same spec, versions and key give the same bytes.
+    private key. The same spec, versions and key give the same bytes, but for what the manifest says of
+    calibrating and of ``on``.
 
     Raises:
         InputError: ``subject`` is neither run nor spec, its weights, adapted weights or projection are
@@ -179,6 +180,7 @@ def export(
         "findings": [
             *selftest_warnings(selftest, data=data),
             *timing_findings(measured, in_int8=int8 is not None),
+            *accuracy_findings(int8, max_loss=max_loss),
         ],
         "inputs": spec_inputs(spec),
     }

@@ -14,7 +14,7 @@ from privynet.artifacts import OrtEncoder
 from privynet.data import open_data
 from privynet.encoders import Encoder, Int8, Payload, Splitter, load_backbone, make_encoder, parse_backbone
 from privynet.errors import InputError, NegativeResult
-from privynet.exporters import write_onnx
+from privynet.exporters import export, write_onnx
 from privynet.exporters.int8 import float_graph, in_int8, int8_graph
 
 
@@ -122,14 +122,62 @@ def test_the_signal_that_is_left_is_told(encoder: Encoder, images: np.ndarray, t
     assert told["sqnr_db"].keys() == quantised.spec.int8.grids.keys()  # type: ignore[union-attr]
 
 
-def test_the_grids_of_the_spec_give_the_same_bytes_without_images(
-    encoder: Encoder, quantised: Encoder, images: np.ndarray, tmp_path: Path
+def test_the_spec_that_ships_gives_the_same_bytes_without_images(
+    encoder: Encoder, images: np.ndarray, tmp_path: Path
 ) -> None:
-    again, _ = in_int8(encoder, images)
-    assert again.digest == quantised.digest
-    write_onnx(quantised, tmp_path / "first.onnx")
-    write_onnx(again, tmp_path / "second.onnx")
-    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
+    encoder.spec.write(tmp_path / "encoder.json")
+    first, again = tmp_path / "first", tmp_path / "again"
+    told = export(tmp_path / "encoder.json", out=first, precision="int8", calibration_images=images)
+    repeated = export(first / "encoder.json", out=again)
+    same = {file.name for file in first.iterdir()} - {"manifest.json"}
+    assert same >= {"encoder.onnx", "encoder.json", "selftest.npz", "README.md"}
+    for name in same:
+        assert (first / name).read_bytes() == (again / name).read_bytes(), name
+    # What calibration found is told once.
+    assert told["int8"]["images"] == len(images) and told["int8"]["sqnr_db"]
+    assert repeated["int8"] == {**told["int8"], "images": 0, "sqnr_db": {}}
+
+
+@pytest.mark.parametrize(
+    ("lost", "max_loss", "codes"), ((0.02, None, ["int8-worse"]), (0.01, None, []), (0.02, 0.05, []))
+)
+def test_int8_that_loses_accuracy_is_told_with_what_to_do(
+    encoder: Encoder,
+    images: np.ndarray,
+    lost: float,
+    max_loss: float | None,
+    codes: list[str],
+    tmp_path: Path,
+) -> None:
+    def judge(one: Encoder | OrtEncoder) -> float:
+        return 0.95 if isinstance(one, Encoder) else 0.95 - lost
+
+    encoder.spec.write(tmp_path / "encoder.json")
+    result = export(
+        tmp_path / "encoder.json",
+        out=tmp_path / "artifact",
+        precision="int8",
+        calibration_images=images[:8],
+        judge=judge,
+        max_loss=max_loss,
+    )
+    found = [finding for finding in result["findings"] if finding["code"] == "int8-worse"]
+    assert [finding["code"] for finding in found] == codes
+    for finding in found:
+        assert finding["severity"] == "warning"
+        assert "from 95.0% in float32 to 93.0% in int8" in finding["message"]
+        assert "export in fp32" in finding["message"] and "--max-accuracy-loss" in finding["message"]
+
+
+def test_the_grids_of_a_spec_are_judged_without_calibrating(quantised: Encoder, tmp_path: Path) -> None:
+    quantised.spec.write(tmp_path / "encoder.json")
+    result = export(
+        tmp_path / "encoder.json",
+        out=tmp_path / "artifact",
+        judge=lambda one: 0.9 if isinstance(one, Encoder) else 0.8,
+    )
+    assert result["int8"]["score"] == {"float32": 0.9, "int8": 0.8} and result["int8"]["images"] == 0
+    assert "int8-worse" in {finding["code"] for finding in result["findings"]}
 
 
 def test_grids_of_another_graph_are_refused(quantised: Encoder) -> None:
