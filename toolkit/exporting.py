@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ..encoders import Encoder
     from ..exporters.int8 import Judge
     from ..exporters.precision import Precision
+    from ..exporters.selftest_images import SelfTest
+
+_CALIBRATION = 256
+_IMAGE_SIZE = 64
 
 
 def export_subject(
@@ -25,59 +29,92 @@ def export_subject(
     *,
     precision: Precision | None = None,
     data: str | None = None,
-    calibration: int = 256,
+    calibration: int | None = None,
     head: Path | None = None,
     max_accuracy_loss: float | None = None,
-    image_size: int = 64,
+    image_size: int | None = None,
+    selftest: SelfTest = "synthetic",
     progress: Progress = SILENT,
     **options: Any,
 ) -> dict[str, Any]:
-    """``privynet.exporters.export``, calibrated on ``calibration`` images of ``data``, or of the run's own.
+    """``privynet.exporters.export`` with the images of ``data``, or of the run's own source.
 
-    ``head``: a folder of ``train-head``, whose accuracy on the ``select`` split is told for float32 and
-    int8; with ``max_accuracy_loss`` layers are left in float32 until no more than that is lost. ``options``
-    are the others of ``export``. Raises as it does, and :class:`InputError` where int8 lacks images, a head
-    is of another encoder or of other classes, or something is asked for that int8 alone has.
+    int8 is calibrated on ``calibration`` (256) images. A spec that has grids keeps them, unless
+    ``precision="int8"`` is asked for and there are images, or ``calibration`` is. ``head``: a folder of
+    ``train-head``, whose accuracy on the ``select`` split is told for float32 and int8; with
+    ``max_accuracy_loss`` layers are left in float32 until no more than that is lost. ``options`` are the
+    others of ``export``. Raises as it does, and :class:`InputError` where images are lacking, a head is of
+    another encoder or of other classes, or something is asked for that this export has no use for.
     """
     from ..exporters import export
     from ..exporters.export import read_subject
     from ..exporters.precision import precision_of
 
     spec, _ = read_subject(subject)
-    if precision_of(spec, precision) == "fp32":
-        _only_for_int8(head=head, max_accuracy_loss=max_accuracy_loss)
-        return export(subject, precision="fp32", data=data, progress=progress, **options)
+    wanted = precision_of(spec, precision)
+    name = data or _own_source(subject)
+    if wanted == "fp32":
+        _refuse(
+            "is for int8",
+            "--precision int8",
+            calibration=calibration,
+            head=head,
+            max_accuracy_loss=max_accuracy_loss,
+        )
     if max_accuracy_loss is not None and head is None:
         raise InputError("--max-accuracy-loss needs a head", hint="name one with --head")
-    name = data or _own_source(subject)
-    if name is None and (head is not None or spec.int8 is None):
-        raise InputError(
-            "int8 needs images to calibrate on", hint="name their source with --data, or export in fp32"
+    calibrates = wanted == "int8" and (
+        calibration is not None or spec.int8 is None or (precision is not None and name is not None)
+    )
+    if wanted == "int8" and not calibrates:
+        _refuse(
+            "is for calibrating, and the spec has its grids",
+            "--precision int8 with --data",
+            max_accuracy_loss=max_accuracy_loss,
+        )
+    reads = calibrates or head is not None
+    if not reads and selftest != "data":
+        _refuse(
+            "is for calibrating int8 or for --selftest data",
+            "--precision int8 or --selftest data",
+            data=data,
+            image_size=image_size,
         )
     images, judge = None, None
-    if name is not None:
-        from ..data import open_data
-
-        source = open_data(name, image_size=image_size, progress=progress)
-        images = _images(source, spec.input_size, calibration)
+    if reads:
+        source = _open(name, image_size=image_size, progress=progress)
+        images = _images(source, spec.input_size, calibration or _CALIBRATION) if calibrates else None
         judge = None if head is None else _judge(head, source, spec.in_float32.digest)
     return export(
         subject,
-        precision="int8",
+        precision=wanted,
         calibration_images=images,
         judge=judge,
         max_loss=max_accuracy_loss,
-        data=data,
+        selftest=selftest,
+        data=name,
         progress=progress,
         **options,
     )
 
 
-def _only_for_int8(**given: object) -> None:
+def _refuse(reason: str, instead: str, **given: object) -> None:
+    """What nothing uses is refused: ignored, it would pass for done."""
     for name, value in given.items():
         if value is not None:
             option = f"--{name.replace('_', '-')}"
-            raise InputError(f"{option} is for int8", hint=f"add --precision int8, or leave out {option}")
+            raise InputError(f"{option} {reason}", hint=f"add {instead}, or leave out {option}")
+
+
+def _open(name: str | None, *, image_size: int | None, progress: Progress) -> DataSet:
+    from ..data import open_data
+
+    if name is None:
+        raise InputError(
+            "int8 needs images to calibrate on, and a head images to be tried on",
+            hint="name their source with --data, or export in fp32",
+        )
+    return open_data(name, image_size=image_size or _IMAGE_SIZE, progress=progress)
 
 
 def _own_source(subject: Path) -> str | None:

@@ -15,9 +15,9 @@ from ..options import (
     AllowCode,
     Debug,
     Force,
-    ImageSize,
     Json,
     OptionalData,
+    OptionalImageSize,
     ProjectionWeights,
     Seed,
     SpecWeights,
@@ -55,8 +55,9 @@ def export(
         typer.Option(help="fp32, or 8-bit integers (default: as the spec says).", case_sensitive=False),
     ] = None,
     calibration: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Images of --data that int8 is calibrated on.")
-    ] = 256,
+        int | None,
+        typer.Option(min=1, metavar="N", help="Images that int8 is calibrated on (default: 256)."),
+    ] = None,
     head: Annotated[
         Path | None,
         typer.Option(metavar="HEAD", help="A trained head: tell its accuracy in float32 and int8."),
@@ -75,7 +76,7 @@ def export(
             " adb://SERIAL.",
         ),
     ] = None,
-    image_size: ImageSize = 64,
+    image_size: OptionalImageSize = None,
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", metavar="F", help="Also as ort, executorch, litert or coreml; repeatable."),
@@ -112,7 +113,7 @@ def export(
 
     A folder or a zip: the encoder as ONNX, its spec, a manifest with digests, a self-test, a page for the
     developer of the app. The password of an encrypted KEY is taken from $PRIVYNET_KEY_PASSWORD. int8 is
-    calibrated on --data (default: the run's own).
+    calibrated on --data (default: the run's own); a spec in int8 keeps its grids without --precision int8.
     """
     screen = Screen(as_json=as_json, seed=seed)
     with screen.working() as progress:
@@ -178,6 +179,8 @@ def _int8_lines(int8: Mapping[str, Any]) -> Iterator[str]:
             f"int8, calibrated on {int8['images']} images: signal to noise {least:.1f} dB in the worst of"
             f" {len(ratios)} tensors, {name}; left in float32: {', '.join(int8['in_float']) or 'nothing'}"
         )
+    else:
+        yield "int8, on the grids of the spec"
     if score is not None:
         yield f"accuracy of the head: {score['float32']:.1%} in float32, {score['int8']:.1%} in int8"
 
