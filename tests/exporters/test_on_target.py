@@ -15,7 +15,7 @@ from privynet.encoders import Encoder
 from privynet.errors import InputError
 from privynet.exporters import export, verify
 from privynet.exporters.int8 import in_int8
-from privynet.exporters.on_target import selftest_there
+from privynet.exporters.on_target import selftest_there, timing_findings
 from privynet.exporters.selftest import read_selftest
 
 
@@ -53,7 +53,28 @@ def test_an_export_for_a_target_says_what_it_sent_there_and_how_fast_int8_is(
     assert latency["on"] == "local" and latency["int8_ms"] > 0 and latency["fp32_ms"] > 0
     manifest = Artifact.open(tmp_path / "artifact").manifest
     assert manifest.measured == json.loads(json.dumps(result["measured"]))
-    assert {finding["code"] for finding in result["findings"]} <= {"int8-slower"}
+    assert [finding["code"] for finding in result["findings"]] == (["int8-slower"] if low > 1 else [])
+
+
+@pytest.mark.parametrize(
+    ("interval", "codes"), (((1.01, 1.3), ["int8-slower"]), ((0.98, 1.3), []), ((0.4, 0.5), []))
+)
+def test_int8_is_said_to_be_slower_where_its_whole_interval_is(
+    interval: tuple[float, float], codes: list[str]
+) -> None:
+    ratio = {"value": sum(interval) / 2, "ci95": list(interval), "n": 3}
+    selftest = {"what": "self-test on the target", "max_abs_error": 0.0, "on": "local"}
+    found = list(timing_findings([selftest, {"ratio": ratio, "on": "local"}], in_int8=True))
+    assert [finding["code"] for finding in found] == codes
+    assert all("(1.01..1.30)" in one["message"] and "export in fp32" in one["message"] for one in found)
+
+
+def test_int8_that_was_not_timed_is_said_to_be_so_and_float32_is_not() -> None:
+    selftest = {"what": "self-test on the target", "max_abs_error": 0.0, "on": "local"}
+    for measured in ([], [selftest]):
+        (found,) = timing_findings(measured, in_int8=True)
+        assert found["code"] == "int8-not-timed" and "--on" in found["message"]
+        assert list(timing_findings(measured, in_int8=False)) == []
 
 
 def test_without_a_target_int8_is_said_to_be_untimed_and_the_bytes_are_the_same(
