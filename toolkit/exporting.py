@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..exporters.selftest_images import SelfTest
 
 _CALIBRATION = 256
-_IMAGE_SIZE = 64
 
 
 def export_subject(
@@ -32,7 +31,6 @@ def export_subject(
     calibration: int | None = None,
     head: Path | None = None,
     max_accuracy_loss: float | None = None,
-    image_size: int | None = None,
     selftest: SelfTest = "synthetic",
     progress: Progress = SILENT,
     **options: Any,
@@ -78,11 +76,10 @@ def export_subject(
             "is for calibrating int8 or for --selftest data",
             "--precision int8 or --selftest data",
             data=data,
-            image_size=image_size,
         )
     images, judge = None, None
     if reads:
-        source = _open(name, image_size=image_size, progress=progress)
+        source = _open(name, progress=progress)
         images = _images(source, spec.input_size, calibration or _CALIBRATION) if calibrates else None
         judge = None if head is None else _judge(head, source, spec.in_float32.digest)
     return export(
@@ -106,7 +103,7 @@ def _refuse(reason: str, instead: str, **given: object) -> None:
             raise InputError(f"{option} {reason}", hint=f"add {instead}, or leave out {option}")
 
 
-def _open(name: str | None, *, image_size: int | None, progress: Progress) -> DataSet:
+def _open(name: str | None, *, progress: Progress) -> DataSet:
     from ..data import open_data
 
     if name is None:
@@ -114,7 +111,7 @@ def _open(name: str | None, *, image_size: int | None, progress: Progress) -> Da
             "int8 needs images to calibrate on, and a head images to be tried on",
             hint="name their source with --data, or export in fp32",
         )
-    return open_data(name, image_size=image_size or _IMAGE_SIZE, progress=progress)
+    return open_data(name, progress=progress)
 
 
 def _own_source(subject: Path) -> str | None:

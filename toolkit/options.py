@@ -44,9 +44,10 @@ _DATA = typer.Option(
 )
 Data = Annotated[str, _DATA]
 OptionalData = Annotated[str | None, _DATA]
-_IMAGE_SIZE = typer.Option(min=16, max=1024, metavar="N", help="Pixels at which a folder or npz is attacked.")
-ImageSize = Annotated[int, _IMAGE_SIZE]
-OptionalImageSize = Annotated[int | None, _IMAGE_SIZE]
+ImageSize = Annotated[
+    int,
+    typer.Option(min=16, max=1024, metavar="N", help="Pixels at which a folder or npz is attacked."),
+]
 Threads = Annotated[int, typer.Option(min=1, metavar="N", help="CPU threads.")]
 Images = Annotated[bool, typer.Option("--images/--no-images", help="Keep originals beside reconstructions.")]
 Weights = Annotated[

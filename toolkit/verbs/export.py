@@ -17,7 +17,6 @@ from ..options import (
     Force,
     Json,
     OptionalData,
-    OptionalImageSize,
     ProjectionWeights,
     Seed,
     SpecWeights,
@@ -76,7 +75,6 @@ def export(
             " adb://SERIAL.",
         ),
     ] = None,
-    image_size: OptionalImageSize = None,
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", metavar="F", help="Also as ort, executorch, litert or coreml; repeatable."),
@@ -127,7 +125,6 @@ def export(
             head=head,
             max_accuracy_loss=max_accuracy_loss,
             on=on,
-            image_size=image_size,
             formats=formats or (),
             for_runtime=for_runtime,
             with_weights=with_weights,
