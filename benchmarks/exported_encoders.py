@@ -30,6 +30,7 @@ from measured_rows import MeasuredRows
 from numpy.typing import NDArray
 from shared_inputs import MOBILENET, shared_folder
 
+from privynet.artifacts import session_options
 from privynet.data import open_data
 from privynet.device_profiles import open_target, replay
 from privynet.encoders import Encoder, Splitter, load_backbone, make_encoder, parse_backbone, write_projection
@@ -116,10 +117,9 @@ def row(encoder: Encoder, precision: Any, images: NDArray[np.uint8], size: Size,
 def float_nodes(model: Path) -> dict[str, int]:
     """Nodes that compute on float32 once ONNX Runtime has fused what it can, by operator."""
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
+        options = session_options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        options.log_severity_level = 4
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         graph = onnx.load(options.optimized_model_filepath).graph
     return dict(
