@@ -23,7 +23,7 @@ from .manifest import (
 from .payload import Payload
 from .runs import RunFolder
 from .sealing import new_artifact, seal
-from .sessions import OrtEncoder, OrtHead
+from .sessions import OrtEncoder, OrtHead, ort_errors, session_options
 from .signing import PublicKey, Signature, SigningKey
 
 __all__ = [
@@ -52,9 +52,11 @@ __all__ = [
     "manifest_digest",
     "new_artifact",
     "new_folder",
+    "ort_errors",
     "read_document",
     "replace_file",
     "scales_near",
     "seal",
+    "session_options",
     "write_document",
 ]

@@ -58,7 +58,7 @@ class Artifact:
     """Where its members lie."""
     manifest: Manifest
     manifest_bytes: bytes
-    """The manifest as it lies there, which is what is signed."""
+    """What ``manifest`` was parsed from, and what is signed."""
     spec: dict[str, Any]
     """The encoder spec, as it lies in ``encoder.json``."""
     signature: Signature | None
@@ -92,7 +92,9 @@ class Artifact:
 
     @classmethod
     def _open(cls, path: Path, folder: Path) -> Artifact:
-        manifest = _read_manifest(path, folder)
+        # Read once: what is parsed is what the signature is checked on.
+        data = _read_manifest(path, folder)
+        manifest = _parse_manifest(path, data)
         faults = tuple(_member_faults(folder, manifest))
         if faults:
             raise BrokenArtifact(path, faults, manifest)
@@ -106,7 +108,7 @@ class Artifact:
             if signature is None or signature.public_key.raw.hex() != manifest.signer:
                 fault = Fault(SIGNATURE, f"{SIGNATURE} holds no signature by the manifest's signer")
                 raise BrokenArtifact(path, [fault], manifest)
-        return cls(path, folder, manifest, (folder / MANIFEST).read_bytes(), spec, signature)
+        return cls(path, folder, manifest, data, spec, signature)
 
     @property
     def model(self) -> Path:
@@ -151,14 +153,17 @@ def _unpack(file: Path, folder: Path) -> None:
         raise BrokenArtifact(file, [fault]) from bad
 
 
-def _read_manifest(path: Path, folder: Path) -> Manifest:
+def _read_manifest(path: Path, folder: Path) -> bytes:
     file = folder / MANIFEST
     if not os.path.lexists(file):
         raise InputError(f"{path} is not an artifact: it has no {MANIFEST}", hint=_HINT)
     reason = _plain_fault(folder, MANIFEST)
     if reason is not None:
         raise _damaged(path, reason)
-    data = file.read_bytes()
+    return file.read_bytes()
+
+
+def _parse_manifest(path: Path, data: bytes) -> Manifest:
     document = parse(data)
     if document is None:
         raise _damaged(path, f"{MANIFEST} is not a JSON object")

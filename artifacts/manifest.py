@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from .documents import canonical
 from .payload import Payload
@@ -55,6 +55,16 @@ _Dimension = Annotated[int, Field(ge=1)]
 _Count = Annotated[int, Field(ge=0)]
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("holds what cannot be printed")
+    return text
+
+
+_Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+"""A name that is shown as it is: no escape of a terminal."""
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -62,9 +72,9 @@ class _Model(BaseModel):
 class TensorInfo(_Model):
     """A graph's input or output for one image, as ONNX names it."""
 
-    name: str
+    name: _Name
     shape: Annotated[tuple[_Dimension, ...], Field(strict=False)]
-    dtype: str
+    dtype: _Name
 
 
 class FileInfo(_Model):
@@ -75,16 +85,16 @@ class FileInfo(_Model):
 
 
 class RuntimeSupport(_Model):
-    """What one runtime can do with the graph."""
+    """What one runtime takes of the graph; ONNX Runtime's CPU provider computes the rest."""
 
     supported: bool
-    """Whether it can run all of it."""
+    """Whether the runtime is of use for it, all that it would have to take being among what it takes."""
     nodes: _Count
-    """How many of the graph's nodes it can run."""
-    unsupported: Annotated[tuple[str, ...], Field(strict=False)]
-    """The names of the others."""
+    """How many of the graph's nodes it takes."""
+    unsupported: Annotated[tuple[_Name, ...], Field(strict=False)]
+    """The names of those that are left to the CPU provider, in the graph's order."""
     partitions: _Count | None
-    """Into how many pieces it would cut the graph; null where it takes the whole or nothing."""
+    """In how many pieces the runtime gets what it takes; null where it takes nodes one by one."""
 
 
 class Manifest(_Model):
@@ -92,11 +102,11 @@ class Manifest(_Model):
 
     schema_version: Literal[1]
     kind: Literal["artifact"]
-    tool_version: str
+    tool_version: _Name
     artifact_version: Literal[3]
-    tools: dict[str, str]
+    tools: dict[_Name, _Name]
     """The versions of what made it, by name."""
-    spec_digest: str
+    spec_digest: _Hex
     precision: Literal["fp32", "int8"]
     int8: dict[str, JsonValue] | None
     """How it was quantised; null for fp32."""

@@ -14,7 +14,7 @@ from .files import file_digest
 from .payload import Payload
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
 _HEAD_BATCH = 256
 
@@ -212,22 +212,16 @@ def _load(
         raise InputError(f"ONNX file {path} does not exist", hint="check the path")
     if threads < 1:
         raise InputError(f"{threads} threads are too few", hint="allowed: 1 or more")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    # Processors without integer dot products would else saturate sums of products, and differ from others.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         session = ort.InferenceSession(
             str(path),
-            options,
+            session_options(threads),
             providers=["CPUExecutionProvider"],
             # It would print to standard output, and has nothing to fall back to.
             enable_fallback=0,
         )
         sources, targets = _tensors(session.get_inputs()), _tensors(session.get_outputs())
-    except _ort_errors() as error:
+    except ort_errors() as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path} cannot be loaded by ONNX Runtime: {reason[:200]}",
@@ -244,29 +238,32 @@ def _load(
 def _run(session: InferenceSession, output: str, feed: dict[str, NDArray[Any]]) -> NDArray[Any]:
     try:
         result: NDArray[Any] = session.run([output], feed)[0]
-    except _ort_errors() as error:
+    except ort_errors() as error:
         reason = " ".join(str(error).split())
         raise PrivynetError(f"ONNX Runtime failed: {reason[:200]}", hint="check the model file") from error
     return result
 
 
-def _ort_errors() -> tuple[type[Exception], ...]:
+def session_options(threads: int = 1) -> SessionOptions:
+    """What all sessions are opened with; 0 threads are as many as there are cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # Processors without integer dot products would else saturate sums of products, and differ from others.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+def ort_errors() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises; its own types share no base but ``Exception``."""
     from onnxruntime.capi import onnxruntime_pybind11_state as states
 
-    return (
-        states.Fail,
-        states.InvalidArgument,
-        states.InvalidGraph,
-        states.InvalidProtobuf,
-        states.NoModel,
-        states.NoSuchFile,
-        states.NotImplemented,
-        states.RuntimeException,
-        RuntimeError,
-        # A damaged name that is no UTF-8.
-        UnicodeDecodeError,
-    )
+    own = [one for one in vars(states).values() if isinstance(one, type) and issubclass(one, Exception)]
+    # The second: a damaged name that is no UTF-8.
+    return (*own, RuntimeError, UnicodeDecodeError)
 
 
 def _tensors(arguments: list[Any]) -> list[GraphTensor]:

@@ -30,6 +30,7 @@ from measured_rows import MeasuredRows
 from numpy.typing import NDArray
 from shared_inputs import MOBILENET, shared_folder
 
+from privynet.artifacts import session_options
 from privynet.data import open_data
 from privynet.device_profiles import open_target, replay
 from privynet.encoders import Encoder, Splitter, load_backbone, make_encoder, parse_backbone, write_projection
@@ -78,7 +79,7 @@ def made(name: str, shared: str) -> Encoder:
 
 
 def row(encoder: Encoder, precision: Any, images: NDArray[np.uint8], size: Size, python: str | None) -> Any:
-    """One export, and what it is like."""
+    """One export, calibrated on the first images, and what it is like; the others compare processors."""
     with tempfile.TemporaryDirectory() as folder:
         spec, artifact = Path(folder) / "encoder.json", Path(folder) / "artifact"
         encoder.spec.write(spec)
@@ -91,7 +92,7 @@ def row(encoder: Encoder, precision: Any, images: NDArray[np.uint8], size: Size,
             spec,
             out=artifact,
             precision=precision,
-            calibration_images=images,
+            calibration_images=images[: size.calibration],
             formats=["ort"],
             projection_weights=projection,
         )
@@ -108,7 +109,7 @@ def row(encoder: Encoder, precision: Any, images: NDArray[np.uint8], size: Size,
         }
         if python is not None:
             found["other_processor"] = other_processor(
-                artifact / "encoder.onnx", images[-size.compared :], python
+                artifact / "encoder.onnx", images[size.calibration :], python
             )
     return found
 
@@ -116,10 +117,9 @@ def row(encoder: Encoder, precision: Any, images: NDArray[np.uint8], size: Size,
 def float_nodes(model: Path) -> dict[str, int]:
     """Nodes that compute on float32 once ONNX Runtime has fused what it can, by operator."""
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
+        options = session_options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        options.log_severity_level = 4
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         graph = onnx.load(options.optimized_model_filepath).graph
     return dict(
@@ -206,7 +206,7 @@ def main() -> None:
         if not wanted:
             continue
         encoder = made(name, shared)
-        split = open_data("cifar10").split("head-train", limit=size.calibration)
+        split = open_data("cifar10").split("head-train", limit=size.calibration + size.compared)
         images = np.concatenate(list(split.batches(encoder.input_size)))
         for precision in wanted:
             key = {"encoder": name, "precision": precision, "cut": encoder.spec.cut}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,15 +24,28 @@ def measured_there(
 ) -> list[dict[str, Any]]:
     """What a manifest says of an encoder's ``file`` on a target: its self-test's ``rows``, and int8's speed.
 
-    Raises :class:`NegativeResult` where it sends something else there, and else as
-    :func:`privynet.device_profiles.bench` does.
+    Of the target it tells the kind (``local``, ``ssh``, ``adb``) and the hardware: who gets the artifact need
+    not learn users, hosts and serial numbers. Raises :class:`NegativeResult` where it sends something else
+    there, and else as :func:`privynet.device_profiles.bench` does.
     """
     in_int8 = encoder.spec.int8 is not None
     found = selftest_there(file, rows, encoder.payload, in_int8=in_int8, on=on)
     if found.fault is not None:
         raise NegativeResult(found.fault, hint="nothing was written; update onnxruntime there, or report it")
     timed = [_int8_against_fp32(encoder, file, on=on, seed=seed, progress=progress)] if in_int8 else []
-    return [found.document, *timed]
+    return [_shipped(one) for one in (found.document, *timed)]
+
+
+_SHIPPED = ("processor", "architecture", "onnxruntime", "threads")
+
+
+def _shipped(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A measurement without what names somebody's machine."""
+    machine = document["machine"]
+    told = {key: machine[key] for key in _SHIPPED if machine.get(key) is not None}
+    if machine.get("memory_mb") is not None:
+        told["memory_mb"] = round(machine["memory_mb"])
+    return {**document, "on": document["on"].partition("://")[0], "machine": told}
 
 
 @dataclass(frozen=True)
@@ -44,14 +58,15 @@ class SelfTestThere:
 
     @property
     def document(self) -> dict[str, Any]:
-        """As a manifest's ``measured`` holds it: ``max_abs_error`` in units of the features, ``share_off`` of
-        a payload's integers, ``noise`` relative to the outputs."""
+        """``max_abs_error`` in units of the features, ``share_off`` of a payload's integers, ``noise``
+        relative to the outputs, ``on`` as the user wrote it, ``machine``. Errors are null
+        where another shape or what is not finite was sent: JSON has no infinity."""
         found = self.agreement
         return {
             "what": "self-test on the target",
-            "max_abs_error": found.max_abs_error,
+            "max_abs_error": _finite(found.max_abs_error),
             "share_off": found.share_off,
-            "noise": found.noise,
+            "noise": _finite(found.noise),
             "on": self.on,
             "machine": self.machine,
         }
@@ -60,6 +75,10 @@ class SelfTestThere:
     def fault(self) -> str | None:
         """Why it does not hold."""
         return None if self.agreement.holds else f"self-test on {self.on} is off by {self.agreement}"
+
+
+def _finite(error: float) -> float | None:
+    return error if math.isfinite(error) else None
 
 
 def selftest_there(model: Path, rows: Rows, payload: Payload, *, in_int8: bool, on: str) -> SelfTestThere:
@@ -109,7 +128,7 @@ def timing_findings(measured: Sequence[Mapping[str, Any]], *, in_int8: bool) -> 
         low, high = one["ratio"]["ci95"]
         if low > 1:
             times = f"{one['ratio']['value']:.2f} ({low:.2f}..{high:.2f}) times as long as fp32"
-            yield _timing("int8-slower", f"int8 takes {times} on {one['on']}: export in fp32 for it")
+            yield _timing("int8-slower", f"int8 takes {times} on the target: export in fp32 for it")
 
 
 def _timing(code: str, message: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifacts import Payload, file_digest, replace_file
+from ..artifacts import Payload, file_digest, replace_file, session_options
 from ..errors import NegativeResult, PrivynetError
 from .agreement import Agreement, compare
 from .onnx_rewrites import rewrite_for, simplify
@@ -134,7 +134,7 @@ def parity(
     import onnxruntime
     import torch
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, session_options(0), providers=["CPUExecutionProvider"])
     names = [described.name for described in session.get_inputs()]
     got, wanted = [], []
     for inputs in checks:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...artifacts import fit_grid
+from ...artifacts import fit_grid, session_options
 from ...progress import SILENT, Progress
 from .quantising import Grid
 
@@ -59,11 +59,8 @@ def run_tensors(
         for name in tensors
         if name not in known
     )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
     session = onnxruntime.InferenceSession(
-        shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        shown.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
     )
     name = session.get_inputs()[0].name
     for image in images:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from ..onnx_file import anonymise, to_onnx
-from .quantising import Grid, grid_tensors, quantised
+from .quantising import Grid, bounds, grid_tensors, quantised
 from .sums import settled
 
 if TYPE_CHECKING:
@@ -13,12 +14,15 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from ...artifacts import Payload
     from ...encoders import Encoder, Int8
 
 FEATURES = "features"
 """The output of the float32 graph."""
 _COMPUTED = "computed"
 """What a graph that follows it takes."""
+_MOVES = {"Flatten", "Gather", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+"""Operators whose outputs are some of their inputs' values, on these' grid."""
 
 
 def float_graph(encoder: Encoder) -> onnx.ModelProto:
@@ -34,15 +38,17 @@ def calibrated(
 ) -> Int8:
     """The grids that ``graph``, the encoder's ``float_graph``, needs, of those ``fitted`` to all its tensors.
 
-    Features that are sent as integers are on the payload's grid, so that they are rounded once.
+    Features that are sent as integers are on the payload's grid, so that they are rounded once; but not where
+    that grid would let through what an activation cuts off, which the quantiser leaves to the grid.
     """
     from ...encoders import Int8
 
     grids = {name: fitted[name] for name in grid_tensors(graph, in_float=in_float)}
     fixed = []
-    if FEATURES in grids and _is_sent_as_it_is(encoder):
-        grids[FEATURES] = _payload_grid(encoder)
-        fixed = [FEATURES]
+    last = _last_with_grid(graph, grids)
+    if last is not None and _is_sent_as_it_is(encoder) and _ends_within(bounds(graph, last), encoder.payload):
+        grids[last] = _payload_grid(encoder)
+        fixed = [last]
     int8 = Int8(grids=grids, in_float=tuple(in_float))
     return Int8(grids=settled(graph, int8, fixed=fixed), in_float=int8.in_float)
 
@@ -54,7 +60,8 @@ def int8_graph(graph: onnx.ModelProto, encoder: Encoder, int8: Int8) -> onnx.Mod
     """
     made = quantised(graph, int8)
     payload = encoder.payload
-    if _is_sent_as_it_is(encoder) and int8.grids.get(FEATURES) == _payload_grid(encoder):
+    last = _last_with_grid(graph, int8.grids)
+    if last is not None and _is_sent_as_it_is(encoder) and int8.grids[last] == _payload_grid(encoder):
         made = _ending_in_integers(made, payload.output_name if payload.per_byte == 1 else FEATURES)
         if payload.per_byte > 1:
             made = _followed_by(made, _packing(encoder))
@@ -62,6 +69,27 @@ def int8_graph(graph: onnx.ModelProto, encoder: Encoder, int8: Int8) -> onnx.Mod
         made = _followed_by(made, _sending(encoder))
     anonymise(made)
     return made
+
+
+def _last_with_grid(graph: onnx.ModelProto, grids: Collection[str]) -> str | None:
+    """The tensor whose grid the features have: they are it, or values of it that were only moved. ``None``
+    where there is none, or it is read for something else, too."""
+    made = {name: node for node in graph.graph.node for name in node.output}
+    readers = Counter(name for node in graph.graph.node for name in node.input)
+    name = FEATURES
+    while name not in grids:
+        node = made.get(name)
+        if node is None or node.op_type not in _MOVES or readers[node.input[0]] > 1:
+            return None
+        name = node.input[0]
+    return name
+
+
+def _ends_within(limits: tuple[float, float], payload: Payload) -> bool:
+    """Whether what is beyond an activation's limits is rounded to the payload's ends anyway."""
+    # Two scales that can be fitted lie 0.4 % apart, so that the ends of a fitted grid may be as far off.
+    low, high = (limit * (1 + 1 / 256) / payload.scale + payload.zero_point for limit in limits)
+    return low <= 0.5 and high >= payload.top - 0.5
 
 
 def _is_sent_as_it_is(encoder: Encoder) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,8 @@ def grid_tensors(model: onnx.ModelProto, *, in_float: Collection[str] = ()) -> t
 def quantised(model: onnx.ModelProto, int8: Int8) -> onnx.ModelProto:
     """The float32 ``model`` on the grids of ``int8``; inputs and outputs stay what they are.
 
-    Raises :class:`InputError` when the grids belong to another graph.
+    Raises :class:`InputError` when the grids belong to another graph, or would let an activation's output
+    below 0 where the activation ends there.
     """
     needed = grid_tensors(model, in_float=int8.in_float)
     if set(needed) != int8.grids.keys():
@@ -49,10 +51,37 @@ def quantised(model: onnx.ModelProto, int8: Int8) -> onnx.ModelProto:
             "the spec's int8 grids belong to another graph than this privynet exports",
             hint="calibrate again with --data, or use the versions that wrote the spec",
         )
+    _check_ends(model, int8)
     prepared = with_pixels(model) or model
     made = _with_grids(prepared, {**int8.grids, PIXELS: _PIXEL_GRID}, int8.in_float)
     _drop_identity(made.graph)
     return made
+
+
+def bounds(model: onnx.ModelProto, tensor: str) -> tuple[float, float]:
+    """Between which values a Relu or Clip keeps its output ``tensor``; infinite for any other tensor.
+
+    The quantiser leaves both out: the ends of their outputs' grids are to do the same.
+    """
+    from onnx.numpy_helper import to_array
+
+    node = next((one for one in model.graph.node if tensor in one.output), None)
+    if node is None or node.op_type not in ("Relu", "Clip"):
+        return -math.inf, math.inf
+    if node.op_type == "Relu":
+        return 0.0, math.inf
+    constants = {one.name: to_array(one) for one in model.graph.initializer}
+    lowest, highest = [*node.input[1:], "", ""][:2]
+    return float(constants.get(lowest, -math.inf)), float(constants.get(highest, math.inf))
+
+
+def _check_ends(model: onnx.ModelProto, int8: Int8) -> None:
+    for name, (_, zero) in int8.grids.items():
+        if zero and bounds(model, name)[0] == 0:
+            raise InputError(
+                f"the spec's int8 grid of {name} reaches below 0, where an activation ends",
+                hint="calibrate again with --data",
+            )
 
 
 def _with_grids(

@@ -144,6 +144,18 @@ def test_huge_member_is_refused_before_it_is_read(artifact):
         (lambda document: document.update(precision="int8"), "precision and int8 contradict"),
         (lambda document: document.update(precision="fp64"), "precision"),
         (lambda document: document["input"].update(shape=[0, 4, 4, 3]), "input.shape"),
+        (lambda document: document["input"].update(name="\x1b]0;owned\x07"), "input.name"),
+        (lambda document: document["output"].update(dtype="float32\n"), "output.dtype"),
+        (
+            lambda document: document["runtimes"]["nnapi"].update(unsupported=["\x1b[2Jsound"]),
+            r"runtimes\.nnapi\.unsupported\.0",
+        ),
+        (lambda document: document["runtimes"]["nnapi"].update(unsupported=["x" * 201]), "unsupported"),
+        (lambda document: document["tools"].update(torch="2\u202e1"), r"tools\.torch"),
+        (lambda document: document["tools"].update({"\x9b31m": "1"}), r"tools\.\?31m"),
+        (lambda document: document["tools"].update({"x" * 201: "1"}), "tools"),
+        (lambda document: document.update(tool_version="1\r2"), "tool_version"),
+        (lambda document: document.update(spec_digest="\x1b[2J"), "spec_digest"),
         (
             lambda document: document["files"]["encoder.onnx"].update(sha256="../x"),
             "files.encoder.onnx.sha256",
@@ -159,8 +171,22 @@ def test_manifest_of_another_form_is_refused_even_with_a_fitting_digest(artifact
         (artifact / "manifest.json").write_text(text.replace("1e-06", "NaN"))
     else:
         rewrite(artifact, change)
-    with pytest.raises(NegativeResult, match=message):
+    with pytest.raises(NegativeResult, match=message) as caught:
         Artifact.open(artifact)
+    assert str(caught.value).isprintable()
+
+
+def test_the_manifest_that_is_signed_is_the_one_that_was_parsed(artifact, monkeypatch):
+    """Somebody may exchange the file while it is checked."""
+    data = (artifact / "manifest.json").read_bytes()
+
+    def digest(path):
+        (artifact / "manifest.json").write_bytes(b"another")
+        return file_digest(path)
+
+    monkeypatch.setattr("privynet.artifacts.artifact.file_digest", digest)
+    assert Artifact.open(artifact).manifest_bytes == data
+    assert (artifact / "manifest.json").read_bytes() == b"another"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a":' * 5000 + "1" + "}" * 5000])

@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, external_data_helper, helper
+from onnxruntime.capi import onnxruntime_pybind11_state
 
 from privynet.artifacts import OrtEncoder, OrtHead, Payload, file_digest
 from privynet.errors import InputError, PrivynetError
@@ -144,6 +146,21 @@ def test_file_that_is_not_onnx_is_refused_in_one_line(tmp_path, data, kind):
     with pytest.raises(InputError, match="cannot be loaded by ONNX Runtime") as caught:
         kind.open(tmp_path / "a.onnx")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["EPFail", "EngineError", "Fail", "ModelLoaded", "NotFound"])
+def test_whatever_onnx_runtime_raises_is_an_error_of_ours(tmp_path, name, monkeypatch):
+    def fail(*_, **__):
+        raise getattr(onnxruntime_pybind11_state, name)("no\nway")
+
+    head_graph(tmp_path / "head.onnx")
+    head = OrtHead.open(tmp_path / "head.onnx")
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
+    with pytest.raises(PrivynetError, match="ONNX Runtime failed: no way"):
+        head.logits(np.zeros((1, 2, 1, 1), np.float32))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    with pytest.raises(InputError, match="cannot be loaded by ONNX Runtime: no way"):
+        OrtHead.open(tmp_path / "head.onnx")
 
 
 @settings(max_examples=100, deadline=None)

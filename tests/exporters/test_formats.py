@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +22,9 @@ from privynet.encoders import Encoder
 from privynet.errors import InputError, NegativeResult, PrivynetError
 from privynet.exporters import export, verify
 from privynet.exporters.formats import FORMATS, Source, check_formats, write_formats
+from privynet.exporters.formats.ort import ort_fault
 from privynet.exporters.formats.ort_order import in_fixed_order
+from privynet.exporters.int8 import in_int8
 from privynet.exporters.probes import probes
 from privynet.toolkit.main import main
 
@@ -144,6 +149,63 @@ def test_a_format_that_gives_other_values_is_not_shipped(plain_encoder: Encoder,
     wanted = opened(model, plain_encoder).send(images) + 1
     with pytest.raises(NegativeResult, match=r"format ort differs from encoder\.onnx by 1"):
         write_formats(["ort"], Source(plain_encoder, model, images, noise, wanted), tmp_path)
+
+
+def test_what_onnx_runtime_cannot_write_is_an_error_of_ours(plain_encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "encoder.onnx").write_bytes(b"no graph")
+    images, noise = probes(32, None, seed=0)
+    wanted = np.zeros((len(images), *plain_encoder.feature_shape), np.float32)
+    with pytest.raises(PrivynetError, match=r"cannot write encoder\.ort: .*; leave --format ort out"):
+        write_formats(
+            ["ort"], Source(plain_encoder, tmp_path / "encoder.onnx", images, noise, wanted), tmp_path
+        )
+
+
+@pytest.fixture(scope="module")
+def int8_encoder(plain_encoder: Encoder) -> Encoder:
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    return in_int8(plain_encoder, images)[0]
+
+
+@pytest.mark.parametrize(("noise", "shipped"), ((0.02, True), (0.05, False)))
+def test_integers_may_be_rounded_otherwise_in_ort_as_in_the_self_test(
+    int8_encoder: Encoder, noise: float, shipped: bool, tmp_path: Path
+) -> None:
+    int8_encoder.spec.write(tmp_path / "encoder.json")
+    export(tmp_path / "encoder.json", out=tmp_path / "artifact", formats=["ort"])
+    artifact = Artifact.open(tmp_path / "artifact")
+    session = artifact.session()
+    images, _ = probes(32, None, seed=0)
+
+    def rounded_otherwise(images: np.ndarray, _: object = None) -> np.ndarray:
+        sent = session.send(images)
+        signs = np.random.default_rng(0).choice([-1, 1], sent.shape)
+        return sent + (signs * noise * np.sqrt(np.mean(sent**2))).astype(np.float32)
+
+    source = Source(int8_encoder, artifact.model, images, None, rounded_otherwise(images))
+    with nullcontext() if shipped else pytest.raises(NegativeResult, match="differs"):
+        write_formats(["ort"], source, tmp_path)
+    other = SimpleNamespace(input_size=32, feature_shape=None, noise=None, send=rounded_otherwise)
+    assert (ort_fault(artifact, other, seed=1) is None) == shipped  # type: ignore[arg-type]
+
+
+def test_every_session_asks_for_exact_sums_of_products(
+    int8_encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or x86 processors without integer dot products saturate, where others do not."""
+    asked = []
+
+    class Session(onnxruntime.InferenceSession):  # type: ignore[misc, unused-ignore]
+        def __init__(self, path: Any, options: Any = None, **others: Any) -> None:
+            key = "session.x64quantprecision"
+            asked.append(options is not None and options.get_session_config_entry(key))
+            super().__init__(path, options, **others)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    in_int8(int8_encoder.in_int8(None), images)[0].spec.write(tmp_path / "encoder.json")
+    export(tmp_path / "encoder.json", out=tmp_path / "artifact", formats=["ort"])
+    assert len(asked) > 4 and set(asked) == {"1"}
 
 
 @pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if form.modules])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ import pytest
 from onnx.numpy_helper import to_array
 
 from privynet.artifacts import Artifact
+from privynet.device_profiles import open_target
 from privynet.encoders import Encoder
 from privynet.errors import InputError
 from privynet.exporters import export, verify
 from privynet.exporters.int8 import in_int8
-from privynet.exporters.on_target import selftest_there, timing_findings
-from privynet.exporters.selftest import read_selftest
+from privynet.exporters.on_target import SelfTestThere, selftest_there, timing_findings
+from privynet.exporters.selftest import read_selftest, selftest_agreement
+
+TOLD = {"processor", "architecture", "onnxruntime", "memory_mb"}
+"""Of a machine, in a manifest."""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,7 @@ def test_an_export_for_a_target_says_what_it_sent_there_and_how_fast_int8_is(
     low, high = latency["ratio"]["ci95"]
     assert 0 < low <= latency["ratio"]["value"] <= high
     assert latency["on"] == "local" and latency["int8_ms"] > 0 and latency["fp32_ms"] > 0
+    assert latency["machine"].keys() == {*selftest["machine"], "threads"} <= {*TOLD, "threads"}
     manifest = Artifact.open(tmp_path / "artifact").manifest
     assert manifest.measured == json.loads(json.dumps(result["measured"]))
     assert [finding["code"] for finding in result["findings"]] == (["int8-slower"] if low > 1 else [])
@@ -75,6 +81,33 @@ def test_int8_that_was_not_timed_is_said_to_be_so_and_float32_is_not() -> None:
         (found,) = timing_findings(measured, in_int8=True)
         assert found["code"] == "int8-not-timed" and "--on" in found["message"]
         assert list(timing_findings(measured, in_int8=False)) == []
+
+
+@pytest.mark.parametrize("on", ("ssh://quetzalcoatlus@build7:2222", "adb://R58QUETZALL"))
+def test_an_artifact_does_not_name_the_target(
+    on: str, small_spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("privynet.device_profiles.open_target", lambda _: open_target("local"))
+    (measured,) = export(small_spec, out=tmp_path / "artifact", on=on)["measured"]
+    assert measured["on"] == on.partition(":")[0]
+    assert measured["machine"].keys() <= TOLD
+    for member in (tmp_path / "artifact").iterdir():
+        data = member.read_bytes()
+        names = (on.partition("//")[2], "quetzal", "QUETZAL", "build7", platform.platform())
+        assert [name for name in names if name.encode() in data] == [], member.name
+
+
+@pytest.mark.parametrize("sent", (np.zeros((1, 2), np.float32), np.array([np.nan], np.float32)))
+def test_what_is_sent_in_another_form_there_can_be_told_in_json(small: Path, sent: np.ndarray) -> None:
+    artifact = Artifact.open(small)
+    rows = read_selftest(small / "selftest.npz", artifact.manifest)
+    sent = sent if sent.ndim > 1 else np.full_like(rows["features"], sent[0])
+    found = SelfTestThere(
+        selftest_agreement(rows, sent, artifact.manifest.payload, in_int8=False), "local", {}
+    )
+    assert found.fault is not None
+    document = json.loads(json.dumps(found.document, allow_nan=False))
+    assert document["max_abs_error"] is None
 
 
 def test_without_a_target_int8_is_said_to_be_untimed_and_the_bytes_are_the_same(

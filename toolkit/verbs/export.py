@@ -185,7 +185,9 @@ def _int8_lines(int8: Mapping[str, Any]) -> Iterator[str]:
 def _measured_lines(measured: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for one in measured:
         if "ratio" not in one:
-            yield f"self-test on {one['on']}: largest error {one['max_abs_error']:.2g}"
+            error = one["max_abs_error"]
+            told = "nothing that can be compared" if error is None else f"largest error {error:.2g}"
+            yield f"self-test on {one['on']}: {told}"
             continue
         low, high = one["ratio"]["ci95"]
         yield (

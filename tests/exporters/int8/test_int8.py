@@ -16,6 +16,7 @@ from privynet.encoders import Encoder, Int8, Payload, Splitter, load_backbone, m
 from privynet.errors import InputError, NegativeResult
 from privynet.exporters import export, write_onnx
 from privynet.exporters.int8 import float_graph, in_int8, int8_graph
+from privynet.exporters.int8.exporting import calibrated
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,93 @@ def test_a_payload_is_rounded_once_and_counts_as_it_leaves(
     assert off.mean() < {8: 1.5, 4: 0.15, 2: 0.05}[bits]
     if bits == 8:
         assert "Div" not in executed(tmp_path / "encoder.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("bits", (8, 4))
+def test_a_payload_after_max_pooling_is_rounded_once(bits: int, images: np.ndarray, tmp_path: Path) -> None:
+    splitter = Splitter(load_backbone(parse_backbone("torchvision:vgg16,weights=random")), 32)
+    encoder = make_encoder(splitter, cut="features.4", channels=range(0, 64, 4))
+    assert float_graph(encoder).graph.node[-1].op_type == "MaxPool"
+    payload = Payload.fit(encoder.encode(images), bits)  # type: ignore[arg-type]
+    sending = encoder.sending(payload=payload)
+    quantised, _ = in_int8(sending, images)
+    int8 = quantised.spec.int8
+    assert int8 is not None and (payload.scale, payload.zero_point) in int8.grids.values()
+    sent, wanted = (
+        payload.steps(one).astype(int)
+        for one in (session_of(quantised, tmp_path).send(images), sending.send(images))
+    )
+    assert np.abs(sent - wanted).mean() < {8: 1.5, 4: 0.15}[bits]
+    assert (
+        not {"Div", "QuantizeLinear", "DequantizeLinear"}
+        & executed(tmp_path / "encoder.onnx", tmp_path).keys()
+    )
+
+
+def test_a_payload_that_does_not_end_where_the_network_does_lets_nothing_through(
+    encoder: Encoder, images: np.ndarray, tmp_path: Path
+) -> None:
+    """The last activation is a ReLU, which the quantiser leaves to the grid."""
+    payload = Payload(bits=8, scale=float(encoder.encode(images).max()) / 150, zero_point=100)
+    sending = encoder.sending(payload=payload)
+    quantised, _ = in_int8(sending, images)
+    sent, wanted = session_of(quantised, tmp_path).send(images), sending.send(images)
+    assert sent.min() == wanted.min() == 100
+    assert np.abs(sent.astype(int) - wanted.astype(int)).mean() < 1.5
+
+
+@pytest.mark.parametrize(("least", "most"), ((0.0, 6.0), (-1.0, 1.0), (0.0, None)))
+@pytest.mark.parametrize(("scale", "zero"), ((6 / 255, 0), (1 / 100, 100), (0.05, 20), (2 / 255, 128)))
+def test_a_clip_at_the_end_holds_whatever_the_payload(
+    least: float, most: float | None, scale: float, zero: int, encoder: Encoder
+) -> None:
+    """Its limits, within the step that the payload rounds to."""
+    graph = clipping(least, most)
+    payload = Payload(bits=8, scale=scale, zero_point=zero)
+    sending = encoder.sending(payload=payload)
+    names = [name for node in graph.graph.node for name in node.output]
+    step = ((most or 6.0) - least) / 255
+    int8 = calibrated(graph, sending, dict.fromkeys(names, (step, round(-least / step))))
+    made = int8_graph(graph, sending, int8)
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
+    (sent,) = session.run(None, {"images": images})
+    values = payload.dequantise(sent)
+    assert values.min() >= least - scale
+    assert most is None or values.max() <= most + scale
+
+
+def clipping(least: float, most: float | None) -> onnx.ModelProto:
+    """Two convolutions, the second to both sides of 0, and Clip."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    limits = {name: one for name, one in (("least", least), ("most", most)) if one is not None}
+    weights = {"same": np.eye(3), "spread": np.diag([4, -4, 1])}
+    nodes = [
+        helper.make_node("Cast", ["images"], ["numbers"], "cast", to=kind),
+        helper.make_node("Transpose", ["numbers"], ["planes"], "transpose", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "same"], ["one"], "first"),
+        helper.make_node("Conv", ["one", "spread"], ["two"], "second"),
+        helper.make_node("Clip", ["two", *limits], ["features"], "clip"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "clipping",
+        [helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, [1, 8, 8, 3])],
+        [helper.make_tensor_value_info("features", kind, [1, 3, 8, 8])],
+        [
+            *(helper.make_tensor(name, kind, [], [one]) for name, one in limits.items()),
+            *(helper.make_tensor(name, kind, [3, 3, 1, 1], one.ravel()) for name, one in weights.items()),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def test_a_grid_that_reaches_below_an_activation_is_refused(quantised: Encoder) -> None:
+    int8 = quantised.spec.int8
+    assert int8 is not None and float_graph(quantised).graph.node[-1].op_type == "Relu"
+    lower = Int8(grids={**int8.grids, "features": (1.0, 100)})
+    with pytest.raises(InputError, match=r"grid of features reaches below 0.*calibrate again"):
+        int8_graph(float_graph(quantised), quantised, lower)
 
 
 def test_noise_arrives_as_it_is(encoder: Encoder, images: np.ndarray, tmp_path: Path) -> None:
