@@ -79,6 +79,10 @@ class Backbone:
     """SHA-256 over all tensors; None while the weights are not loaded (shapes only)."""
 
 
+class MissingWeights(InputError):
+    """Weights that are neither given nor to be had here."""
+
+
 _FILE_ARGUMENTS = {"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
 """Of timm's constructors. Specs come from anybody: none may choose what is read or written here."""
 
@@ -289,7 +293,7 @@ def _weights(name: BackboneName) -> Mapping[str, Tensor]:
             )
             return downloaded
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
+        raise MissingWeights(
             f"the pre-trained weights of {name.architecture} cannot be fetched", hint=hint
         ) from error
-    raise InputError(f"backbone {name.architecture} has no weights", hint=hint)
+    raise MissingWeights(f"backbone {name.architecture} has no weights", hint=hint)

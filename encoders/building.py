@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .adapted import read_adapted, write_adapted
-from .backbones import RANDOM, Backbone, load_backbone, parse_backbone
+from .backbones import RANDOM, Backbone, MissingWeights, load_backbone, parse_backbone
 from .encoder import Encoder
 from .payload import Payload
 from .projection import (
@@ -146,7 +146,12 @@ def load_spec_backbone(
             hint="repeat it with --backbone to allow that",
         )
     found = replace(name, weights=weights or spec.weights, mean=spec.mean, std=spec.std)
-    backbone = load_backbone(found)
+    try:
+        backbone = load_backbone(found)
+    except MissingWeights as error:
+        raise InputError(
+            error.message, hint="give the file that the encoder was made from with --weights"
+        ) from error
     if backbone.weights_digest != spec.weights_digest:
         raise InputError(
             f"weights of {spec.backbone} have digest {str(backbone.weights_digest)[:12]}…, the spec says "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import Manifest, OrtEncoder, RunFolder, SigningKey, new_artifact, read_document, seal
-from ..device_profiles import graph_costs
+from ..device_profiles import graph_costs, open_target
 from ..encoders.spec import EncoderSpec
 from ..errors import InputError, NegativeResult
 from ..progress import SILENT, Progress
@@ -104,6 +104,8 @@ def export(
 
     if for_runtime is not None:
         check_runtime(for_runtime)
+    if on is not None:
+        open_target(on)  # says what is wrong with its name before anything is computed
     spec, limits = read_subject(subject)
     wanted = precision_of(spec, precision)
     names = check_formats(formats, precision=wanted)
@@ -173,6 +175,7 @@ def export(
             "state": "unsigned" if key is None else "valid",
             "key": None if key is None else key.public_key.fingerprint,
         },
+        "precision": manifest.precision,
         "parity": manifest.parity,
         "int8": int8,
         "measured": measured,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..artifacts import Artifact, BrokenArtifact, Manifest, PublicKey
+from ..device_profiles import open_target
 from ..encoders.spec import EncoderSpec
 from ..errors import InputError, one_line
 from ..progress import SILENT, Progress
@@ -76,6 +77,8 @@ def verify(
         PrivynetError: ``on`` cannot be reached, or lacks what is needed.
     """
     trusted = None if key is None else PublicKey.read(key)
+    if on is not None:
+        open_target(on)  # says what is wrong with its name before anything is checked
     seed = secrets.randbelow(2**31) if seed is None else seed
     with progress.task("verify", 5) as task:
         try:
@@ -143,6 +146,7 @@ def _result(
         "artifact": str(artifact),
         "files": {} if manifest is None else {name: f.model_dump() for name, f in manifest.files.items()},
         "signature": signature,
+        "precision": None if manifest is None else manifest.precision,
         "parity": parity,
         "measured": list(measured),
         "runtimes": {}

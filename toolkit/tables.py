@@ -31,7 +31,7 @@ def number_text(value: float | None) -> str:
 def findings_table(findings: Sequence[Mapping[str, Any]]) -> Iterator[rich.table.Table | str]:
     """Findings, or that there are none."""
     if not findings:
-        yield "no findings: all checks passed"
+        yield "no findings"
         return
     rows = [(f["severity"], f["code"], f["file"], f["message"]) for f in findings]
     yield table(["severity", "code", "file", "finding"], rows)

@@ -45,7 +45,7 @@ RUNTIMES = {
         taken_by_xnnpack, False, "it multiplies no uint8 with int8: export in float32, or leave --for out"
     ),
     "nnapi": _Runtime(taken_by_nnapi, True, _OTHERWISE),
-    "coreml": _Runtime(taken_by_coreml, True, _OTHERWISE),
+    "coreml": _Runtime(taken_by_coreml, True, f"it takes no int8, which float32 helps; else {_OTHERWISE}"),
     "qnn": _Runtime(taken_by_qnn, True, "its NPU computes with integers: add --precision int8"),
 }
 """A runtime is of use where it takes every convolution and matrix product; one that compiles, where it also

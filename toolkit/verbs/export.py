@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...errors import InputError
 from ..console import Screen, table
 from ..options import (
     AdaptedWeights,
@@ -79,12 +80,12 @@ def export(
         list[str] | None,
         typer.Option("--format", metavar="F", help="Also as ort, executorch, litert or coreml; repeatable."),
     ] = None,
-    for_runtime: Annotated[
-        str | None,
+    for_runtimes: Annotated[
+        list[str] | None,
         typer.Option(
             "--for",
             metavar="RUNTIME",
-            help="Fail unless cpu, xnnpack, nnapi, coreml or qnn takes the network.",
+            help="Fail unless cpu, xnnpack, nnapi, coreml or qnn takes the network; one of them.",
         ),
     ] = None,
     with_weights: Annotated[
@@ -126,7 +127,7 @@ def export(
             max_accuracy_loss=max_accuracy_loss,
             on=on,
             formats=formats or (),
-            for_runtime=for_runtime,
+            for_runtime=_only(for_runtimes or []),
             with_weights=with_weights,
             selftest=selftest.value,
             data=data,
@@ -142,13 +143,22 @@ def export(
     screen.show(result, tables)
 
 
+def _only(runtimes: Sequence[str]) -> str | None:
+    if len(runtimes) > 1:
+        raise InputError(
+            f"--for takes one runtime, not {', '.join(runtimes)}", hint="export once for each of them"
+        )
+    return next(iter(runtimes), None)
+
+
 def tables(result: Mapping[str, Any]) -> Iterator[rich.table.Table | str]:
     """What export and verify print."""
     rows = [(name, f"{file['bytes']:,}", file["sha256"]) for name, file in result["files"].items()]
-    yield f"artifact {result['artifact']}:"
+    yield f"artifact {result['artifact']}" + (f", in {result['precision']}:" if result["precision"] else ":")
     yield table(["file", ">bytes", "SHA-256"], rows)
-    yield from _parity_lines(result["parity"])
-    yield from runtimes_table(result["runtimes"])
+    yield from _parity_lines(result["parity"], result["precision"])
+    if not any(finding["severity"] == "error" for finding in result["findings"]):
+        yield from runtimes_table(result["runtimes"])
     if result.get("int8"):
         yield from _int8_lines(result["int8"])
     yield from _measured_lines(result["measured"])
@@ -209,11 +219,19 @@ def runtimes_table(runtimes: Mapping[str, Mapping[str, Any]]) -> Iterator[rich.t
         yield table(["runtime", "takes the network", ">nodes", ">pieces", "left to the CPU"], rows)
 
 
-def _parity_lines(parity: Mapping[str, Any] | str) -> Iterator[str]:
+def _parity_lines(parity: Mapping[str, Any] | str, precision: str | None) -> Iterator[str]:
     if not isinstance(parity, Mapping):
         yield "parity with torch: not run"
         return
-    yield f"parity with torch, checked in ONNX Runtime: largest error {parity['max_abs_error']:.2g}"
+    compared = "parity with torch, checked in ONNX Runtime"
+    if precision == "int8":
+        exported = "same_bytes" not in parity
+        compared = (
+            "parity with torch of the float32 graph that the integers are made of"
+            if exported
+            else "parity with the integers that the spec gives"
+        )
+    yield f"{compared}: largest error {parity['max_abs_error']:.2g}"
     if parity.get("same_bytes"):
         yield "exported again: the same graph, byte for byte"
     for name, found in parity.get("formats", {}).items():

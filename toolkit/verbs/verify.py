@@ -45,7 +45,7 @@ def verify(
         str | None,
         typer.Option(
             metavar="TARGET",
-            help="Run the self-test there, too: ssh://USER@HOST[:PORT] or adb://SERIAL.",
+            help="Run the self-test there, too: local, ssh://USER@HOST[:PORT] or adb://SERIAL.",
         ),
     ] = None,
     as_json: Json = False,
@@ -89,5 +89,5 @@ def verify(
         more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
         raise NegativeResult(
             f"artifact {artifact} fails its check: {errors[0]['message']}{more}",
-            hint="do not use it; get a fresh copy or export it again",
+            hint="do not use it as it is; get a fresh copy or export it again",
         )
