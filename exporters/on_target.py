@@ -13,6 +13,7 @@ from ..artifacts import Payload
 from ..errors import NegativeResult
 from ..progress import SILENT, Progress
 from .agreement import Agreement
+from .findings import Finding, warning
 from .selftest import Rows, selftest_agreement, selftest_inputs
 
 if TYPE_CHECKING:
@@ -119,17 +120,15 @@ def _int8_against_fp32(
     }
 
 
-def timing_findings(measured: Sequence[Mapping[str, Any]], *, in_int8: bool) -> Iterator[dict[str, str]]:
+def timing_findings(measured: Sequence[Mapping[str, Any]], *, in_int8: bool) -> Iterator[Finding]:
     """Warnings where int8 was measured to take longer, or not timed at all."""
     timed = [one for one in measured if "ratio" in one]
     if in_int8 and not timed:
-        yield _timing("int8-not-timed", "int8 was not timed beside fp32: name the target with --on")
+        message = "int8 was not timed beside fp32: name the target with --on"
+        yield warning("int8-not-timed", "encoder.onnx", message)
     for one in timed:
         low, high = one["ratio"]["ci95"]
         if low > 1:
             times = f"{one['ratio']['value']:.2f} ({low:.2f}..{high:.2f}) times as long as fp32"
-            yield _timing("int8-slower", f"int8 takes {times} on the target: export in fp32 for it")
-
-
-def _timing(code: str, message: str) -> dict[str, str]:
-    return {"code": code, "severity": "warning", "file": "encoder.onnx", "message": message}
+            message = f"int8 takes {times} on the target: export in fp32 for it"
+            yield warning("int8-slower", "encoder.onnx", message)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InputError
 from ..progress import SILENT, Progress
+from .findings import Finding, warning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +56,7 @@ def in_precision(
     return encoder, {"images": 0, "sqnr_db": {}, "in_float": list(encoder.spec.int8.in_float), "score": score}
 
 
-def accuracy_findings(int8: Mapping[str, Any] | None, *, max_loss: float | None) -> Iterator[dict[str, str]]:
+def accuracy_findings(int8: Mapping[str, Any] | None, *, max_loss: float | None) -> Iterator[Finding]:
     """A warning where a head loses more than 0.01 of accuracy in int8, and no ``max_loss`` was set.
 
     ``int8``: what :func:`in_precision` says of it.
@@ -66,10 +67,8 @@ def accuracy_findings(int8: Mapping[str, Any] | None, *, max_loss: float | None)
     # Rounded: a difference of two shares of the same images is not exact in floats.
     if round(score["float32"] - score["int8"], 9) > _LOSS_TO_SAY:
         accuracies = f"{score['float32']:.1%} in float32 to {score['int8']:.1%} in int8"
-        yield {
-            "code": "int8-worse",
-            "severity": "warning",
-            "file": "encoder.onnx",
-            "message": f"the head's accuracy falls from {accuracies}: export in fp32, or bound the loss with"
-            " --max-accuracy-loss",
-        }
+        message = (
+            f"the head's accuracy falls from {accuracies}: export in fp32, or bound the loss with"
+            " --max-accuracy-loss"
+        )
+        yield warning("int8-worse", "encoder.onnx", message)

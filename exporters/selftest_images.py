@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..data import open_data
 from ..errors import InputError
+from .findings import Finding, warning
 from .probes import synthetic_images
 
 SelfTest = Literal["synthetic", "data"]
@@ -28,9 +29,9 @@ def selftest_images(kind: SelfTest, *, data: str | None, size: int, seed: int) -
     return open_data(data).split(_SPLIT, limit=_COUNT).images(size)
 
 
-def selftest_warnings(kind: SelfTest, *, data: str | None) -> list[dict[str, str]]:
+def selftest_warnings(kind: SelfTest, *, data: str | None) -> list[Finding]:
     """The finding that the self-test shows somebody's images."""
     if kind == "synthetic":
         return []
     message = f"holds real images of {data}: whoever has the artifact can look at them"
-    return [{"code": "selftest", "severity": "warning", "file": "selftest.npz", "message": message}]
+    return [warning("selftest", "selftest.npz", message)]

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import secrets
-import tempfile
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .. import __version__
 from ..artifacts import Artifact, BrokenArtifact, Manifest, PublicKey
 from ..device_profiles import open_target
 from ..encoders.spec import EncoderSpec
-from ..errors import InputError, one_line
+from ..errors import InputError
 from ..progress import SILENT, Progress
-from .agreement import compare
 from .behaviour import behaviour
 from .export import spec_inputs
+from .findings import Finding, errors, finding, warning
 from .formats import NOT_COMPARED
 from .graph_checks import graph_faults
 from .on_target import selftest_there
-from .onnx_rewrites import REWRITES_FOR
 from .precision import precision_of
-from .probes import probes, varied_images
+from .rebuilding import check_parity, fed_images
 from .selftest import BadSelfTest, read_selftest
-from .shipped_projection import shipped_projection
-from .tools import tool_versions
-
-if TYPE_CHECKING:
-    from ..artifacts import OrtEncoder
-    from ..encoders import Encoder
-
-_MOST_WEIGHTS = 2**32
-"""Bytes of a backbone that a spec may have built to compare with."""
-
-Finding = dict[str, str]
 
 
 def verify(
@@ -84,30 +66,30 @@ def verify(
         try:
             opened = Artifact.open(artifact)
         except BrokenArtifact as broken:
-            findings = [_finding("integrity", fault.file, fault.reason) for fault in broken.faults]
+            findings = [finding("integrity", fault.file, fault.reason) for fault in broken.faults]
             return _result(artifact, broken.manifest, findings)
         signature = _signature(opened, trusted)
         findings = _signature_findings(signature, trusted)
         task.advance(note="graph")
         spec, wrong = _read_spec(opened)
         findings = findings or [
-            _finding("graph", "encoder.onnx", reason)
-            for reason in graph_faults(opened.model, opened.manifest)
+            finding("graph", "encoder.onnx", reason) for reason in graph_faults(opened.model, opened.manifest)
         ]
         findings = findings or wrong or _selftest_findings(opened)
         task.advance(note="self-test")
         sent = None
         if not findings:
-            images, noise = _fed(opened.manifest, seed)
-            found = behaviour(opened, images, noise)
-            sent, findings = found.sent, [_finding(*fault) for fault in found.faults]
+            fed = fed_images(opened.manifest, seed)
+            found = behaviour(opened, fed.images, fed.noise)
+            sent, findings = found.sent, [finding(*fault) for fault in found.faults]
         task.advance(note="parity")
         parity: dict[str, Any] | str = "not_run"
         if spec is not None and sent is not None and not without_torch:
-            parity, findings = _check_parity(
+            parity, findings = check_parity(
                 opened,
                 spec,
-                Sent(images, noise, sent, seed),
+                fed,
+                sent,
                 weights=weights,
                 adapted_weights=adapted_weights,
                 projection_weights=projection_weights,
@@ -115,7 +97,7 @@ def verify(
             )
         task.advance(note="target")
         measured: list[dict[str, Any]] = []
-        if on is not None and sent is not None and not _errors(findings):
+        if on is not None and sent is not None and not errors(findings):
             measured, wrong = _check_there(opened, on)
             findings += wrong
         task.advance()
@@ -157,18 +139,10 @@ def _result(
     }
 
 
-def _finding(code: str, file: str, message: str, *, severity: str = "error") -> Finding:
-    shown = one_line(" ".join(message.split()), most=300)
-    return {"code": code, "severity": severity, "file": one_line(file, most=100), "message": shown}
-
-
 def _unchecked(manifest: Manifest) -> list[Finding]:
     """Warnings of the members that hold the encoder and of which the digest alone is looked at."""
     message = "its digest alone was checked: nothing was compared with encoder.onnx"
-    return [
-        _finding("not_compared", name, message, severity="warning")
-        for name in sorted(manifest.files.keys() & NOT_COMPARED)
-    ]
+    return [warning("not_compared", name, message) for name in sorted(manifest.files.keys() & NOT_COMPARED)]
 
 
 def _signature(artifact: Artifact, trusted: PublicKey | None) -> dict[str, str | None]:
@@ -192,7 +166,7 @@ def _signature_findings(signature: dict[str, str | None], trusted: PublicKey | N
     if trusted is not None:
         reasons["unsigned"] = "is not signed"
     reason = reasons.get(str(signature["state"]))
-    return [] if reason is None else [_finding("signature", "manifest.sig", reason)]
+    return [] if reason is None else [finding("signature", "manifest.sig", reason)]
 
 
 def _read_spec(artifact: Artifact) -> tuple[EncoderSpec | None, list[Finding]]:
@@ -200,9 +174,9 @@ def _read_spec(artifact: Artifact) -> tuple[EncoderSpec | None, list[Finding]]:
     try:
         spec = EncoderSpec.from_document(artifact.spec, source="encoder.json")
     except InputError as error:
-        return None, [_finding("spec", "encoder.json", error.message)]
+        return None, [finding("spec", "encoder.json", error.message)]
     if spec != spec.for_shipping():
-        return spec, [_finding("spec", "encoder.json", "names files of the machine that it was written on")]
+        return spec, [finding("spec", "encoder.json", "names files of the machine that it was written on")]
     manifest = artifact.manifest
     told = {
         "digest": (spec.digest, manifest.spec_digest),
@@ -213,7 +187,7 @@ def _read_spec(artifact: Artifact) -> tuple[EncoderSpec | None, list[Finding]]:
         "noise_std": (spec.noise_std, manifest.noise_std),
     }
     return spec, [
-        _finding("spec", "encoder.json", f"{what} is {own}, the manifest says {other}")
+        finding("spec", "encoder.json", f"{what} is {own}, the manifest says {other}")
         for what, (own, other) in told.items()
         if own != other
     ]
@@ -223,7 +197,7 @@ def _selftest_findings(artifact: Artifact) -> list[Finding]:
     try:
         read_selftest(artifact.folder / "selftest.npz", artifact.manifest)
     except BadSelfTest as error:
-        return [_finding("selftest", "selftest.npz", str(error))]
+        return [finding("selftest", "selftest.npz", str(error))]
     return []
 
 
@@ -231,100 +205,4 @@ def _check_there(artifact: Artifact, on: str) -> tuple[list[dict[str, Any]], lis
     manifest = artifact.manifest
     rows = read_selftest(artifact.folder / "selftest.npz", manifest)
     found = selftest_there(artifact.model, rows, manifest.payload, in_int8=manifest.in_int8, on=on)
-    return [found.document], [] if found.fault is None else [_finding("target", "encoder.onnx", found.fault)]
-
-
-@dataclass(frozen=True)
-class Sent:
-    """What was fed, and what the exported file sent for it, row by row."""
-
-    images: NDArray[np.uint8]
-    noise: NDArray[np.float32] | None
-    payload: NDArray[Any]
-    seed: int
-    """That the images were drawn with."""
-
-
-def _fed(manifest: Manifest, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
-    """Edge cases, and noise of every grain."""
-    size = manifest.input.shape[1]
-    images, noise = probes(size, manifest.feature_shape if manifest.noise_std else None, seed=seed)
-    varied = varied_images(size, seed=seed)
-    if noise is not None:
-        noise = np.concatenate([noise, np.zeros((len(varied), *noise.shape[1:]), np.float32)])
-    return np.concatenate([images, varied]), noise
-
-
-def _check_parity(
-    artifact: Artifact, spec: EncoderSpec, sent: Sent, *, projection_weights: str | None, **where: Any
-) -> tuple[dict[str, Any] | str, list[Finding]]:
-    """``where``: the other arguments of ``build_encoder``."""
-    from ..encoders import UnfitSpec
-    from ..encoders.building import build_encoder
-
-    projection = projection_weights or shipped_projection(artifact.model, spec)
-    if spec.projection is not None and spec.int8 is not None and projection is None and spec.adapted is None:
-        message = "not compared with torch: integers do not hold the projection; give --projection-weights"
-        return "not_run", [_finding("not_compared", "encoder.onnx", message, severity="warning")]
-    try:
-        _check_size(spec)
-        encoder = build_encoder(spec, projection_weights=projection, **where)
-        with tempfile.TemporaryDirectory() as folder:
-            exact, same = _rebuilt(encoder, artifact, Path(folder))
-    except UnfitSpec as error:
-        return "not_run", [_finding("spec", "encoder.json", error.message)]
-    if encoder.feature_shape != artifact.manifest.feature_shape:
-        told = artifact.manifest.feature_shape
-        message = f"the manifest says features {told}, torch gives {encoder.feature_shape}"
-        return "not_run", [_finding("parity", "encoder.onnx", message)]
-    rows = range(len(sent.images))
-    wanted = [
-        exact.send(sent.images[[row]], None if sent.noise is None else sent.noise[[row]]) for row in rows
-    ]
-    found = compare(sent.payload, np.concatenate(wanted), spec.payload)
-    findings = [] if found.holds else [_finding("parity", "encoder.onnx", f"differs from torch by {found}")]
-    if found.holds and same is False:
-        message = f"these versions export it otherwise: it was compared on {len(rows)} images alone"
-        findings = [_finding("other_bytes", "encoder.onnx", message, severity="warning")]
-    if not np.isfinite(found.max_abs_error):  # JSON has no infinity
-        return "not_run", findings
-    return {"max_abs_error": found.max_abs_error, "same_bytes": same, "seed": sent.seed}, findings
-
-
-def _check_size(spec: EncoderSpec) -> None:
-    """Raise ``UnfitSpec`` for a backbone that is too large to be built: anybody may have written the spec."""
-    from ..encoders import UnfitSpec, load_backbone, parse_backbone
-
-    name = replace(parse_backbone(spec.backbone), mean=spec.mean, std=spec.std)
-    if name.is_factory:
-        return  # code of the user's own, which is imported only where it is allowed
-    shapes = load_backbone(name, shapes_only=True)
-    size = sum(one.numel() * one.element_size() for one in shapes.module.state_dict().values())
-    if size > _MOST_WEIGHTS:
-        raise UnfitSpec(f"its backbone has {size >> 20:,} MiB of weights, at most {_MOST_WEIGHTS >> 20:,}")
-
-
-def _rebuilt(encoder: Encoder, artifact: Artifact, folder: Path) -> tuple[Encoder | OrtEncoder, bool | None]:
-    """What tells the right outputs, and whether exporting it again gives the artifact's graph."""
-    from ..encoders import UnfitSpec
-    from .export import write_onnx
-    from .int8 import int8_session
-
-    try:
-        # Torch computes in float32: integers are made anew from the spec's grids.
-        exact = int8_session(encoder) if encoder.spec.int8 else encoder
-    except InputError as error:
-        raise UnfitSpec(error.message, hint=error.hint) from error
-    made_by = artifact.manifest.tools.items()
-    if artifact.manifest.tool_version != __version__ or not tool_versions().items() <= made_by:
-        return exact, None
-    digest = artifact.manifest.files["encoder.onnx"].sha256
-    ways = (None,) if encoder.spec.int8 else (None, *REWRITES_FOR)
-    same = any(
-        write_onnx(encoder, folder / "encoder.onnx", for_runtime=way)["sha256"] == digest for way in ways
-    )
-    return exact, same
-
-
-def _errors(findings: Collection[Finding]) -> list[Finding]:
-    return [one for one in findings if one["severity"] == "error"]
+    return [found.document], [] if found.fault is None else [finding("target", "encoder.onnx", found.fault)]
