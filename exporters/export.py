@@ -12,6 +12,7 @@ from ..device_profiles import graph_costs, open_target
 from ..encoders.spec import EncoderSpec
 from ..errors import InputError, NegativeResult
 from ..progress import SILENT, Progress
+from .exported import open_exported
 from .formats import Source, check_formats, converters, write_formats
 from .graph_checks import graph_faults
 from .on_target import measured_there, timing_findings
@@ -134,13 +135,7 @@ def export(
         written = write_onnx(encoder, file, seed=seed, for_runtime=for_runtime)
         runtimes = _runtimes(file, for_runtime)
         task.advance(note="self-test")
-        session = OrtEncoder.open(
-            file,
-            digest=spec.digest,
-            payload=spec.payload,
-            noise_std=spec.noise_std,
-            feature_shape=encoder.feature_shape,
-        )
+        session = open_exported(encoder, file)
         rows = write_selftest(folder / "selftest.npz", session, images, seed=seed)
         task.advance(note="target")
         measured = (

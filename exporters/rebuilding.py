@@ -15,6 +15,7 @@ from ..artifacts import Artifact, Manifest
 from ..encoders.spec import EncoderSpec
 from ..errors import InputError
 from .agreement import compare
+from .exported import open_exported
 from .findings import Finding, finding, warning
 from .onnx_rewrites import REWRITES_FOR
 from .probes import probes, varied_images
@@ -110,19 +111,18 @@ def _rebuilt(encoder: Encoder, artifact: Artifact, folder: Path) -> tuple[Encode
     """What tells the right outputs, and whether exporting it again gives the artifact's graph."""
     from ..encoders import UnfitSpec
     from .export import write_onnx
-    from .int8 import int8_session
 
-    try:
-        # Torch computes in float32: integers are made anew from the spec's grids.
-        exact = int8_session(encoder) if encoder.spec.int8 else encoder
-    except InputError as error:
-        raise UnfitSpec(error.message, hint=error.hint) from error
-    made_by = artifact.manifest.tools.items()
-    if artifact.manifest.tool_version != __version__ or not tool_versions().items() <= made_by:
-        return exact, None
-    digest = artifact.manifest.files["encoder.onnx"].sha256
-    ways = (None,) if encoder.spec.int8 else (None, *REWRITES_FOR)
-    same = any(
-        write_onnx(encoder, folder / "encoder.onnx", for_runtime=way)["sha256"] == digest for way in ways
-    )
-    return exact, same
+    manifest, file = artifact.manifest, folder / "encoder.onnx"
+    told = manifest.tool_version == __version__ and tool_versions().items() <= manifest.tools.items()
+    digest = manifest.files["encoder.onnx"].sha256
+    if encoder.spec.int8 is not None:
+        try:
+            written = write_onnx(encoder, file)
+        except InputError as error:
+            raise UnfitSpec(error.message, hint=error.hint) from error
+        # Torch computes in float32: only integers made anew from the spec's grids tell what is right.
+        return open_exported(encoder, file), written["sha256"] == digest if told else None
+    if not told:
+        return encoder, None
+    ways = (None, *REWRITES_FOR)
+    return encoder, any(write_onnx(encoder, file, for_runtime=way)["sha256"] == digest for way in ways)

@@ -7,6 +7,7 @@ from pathlib import Path
 from ...artifacts import Artifact, OrtEncoder, ort_errors, session_options
 from ...errors import PrivynetError
 from ..agreement import INT8_NOISE, compare
+from ..exported import open_exported
 from ..probes import probes
 from .ort_order import in_fixed_order, ort_format_model
 from .source import Send, Source
@@ -56,12 +57,7 @@ def write_ort(source: Source, folder: Path) -> Send:
         raise PrivynetError("ONNX Runtime wrote no encoder.ort", hint="leave --format ort out")
     written.write_bytes(in_fixed_order(written.read_bytes()))
     (folder / _OPERATORS).write_text(_HEADER + _operators(written))
-    return OrtEncoder.open(
-        written,
-        payload=source.encoder.payload,
-        noise_std=source.encoder.noise_std,
-        feature_shape=source.encoder.feature_shape,
-    ).send
+    return open_exported(source.encoder, written).send
 
 
 def ort_fault(artifact: Artifact, session: OrtEncoder, *, seed: int) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...artifacts import OrtEncoder, replace_file
+from ..exported import open_exported
 from ..onnx_file import parity, written
 from ..probes import synthetic_images
 from .exporting import float_graph, int8_graph
@@ -43,10 +44,4 @@ def int8_session(encoder: Encoder, *, graph: onnx.ModelProto | None = None) -> O
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.onnx"
         write_int8(encoder, path, graph=graph)
-        return OrtEncoder.open(
-            path,
-            digest=encoder.digest,
-            payload=encoder.payload,
-            noise_std=encoder.noise_std,
-            feature_shape=encoder.feature_shape,
-        )
+        return open_exported(encoder, path)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...artifacts import OrtEncoder, RunFolder, replace_file
+from ...artifacts import RunFolder, replace_file
 from ...data import Score
 from ...device_profiles import DeviceProfile, LatencyPrediction, graph_costs
 from ...encoders import Encoder, write_encoder
 from ...exporters import write_onnx
+from ...exporters.exported import open_exported
 from ...leakage import ATTACKS, AuditSubject, Leakage, View, attack_features, mean_image
 from ...progress import SILENT, Progress
 from ..characterisation.features import ArrayFile
@@ -225,14 +226,7 @@ def _examine(
     """Train heads on what the exported file gives, attack it, and keep what was found."""
     import torch
 
-    session = OrtEncoder.open(
-        exported,
-        digest=encoder.digest,
-        payload=encoder.payload,
-        noise_std=encoder.noise_std,
-        feature_shape=encoder.feature_shape,
-        threads=torch.get_num_threads(),
-    )
+    session = open_exported(encoder, exported, threads=torch.get_num_threads())
     folder = run.cache / f"exported-{kept.document.stem}"
     shutil.rmtree(folder, ignore_errors=True)  # of a search that was killed
     folder.mkdir(mode=0o700)

@@ -15,9 +15,24 @@ import onnx
 
 from privynet.artifacts import file_digest, manifest_digest
 
+Change = Callable[[onnx.ModelProto], None]
 MEMORY = 3 * 2**30
 """Of address space that a check may take: torch, which is not wanted for it, would take more."""
 SECONDS = 60
+
+
+def before_the_output(*made: onnx.NodeProto) -> Change:
+    """Put nodes between the graph and its output: from ``inner`` to the output's name."""
+
+    def change(model: onnx.ModelProto) -> None:
+        name = model.graph.output[0].name
+        for node in model.graph.node:
+            node.output[:] = ["inner" if one == name else one for one in node.output]
+        for node in made:
+            node.output[:] = [name if one == "OUT" else one for one in node.output]
+        model.graph.node.extend(made)
+
+    return change
 
 
 def reseal(folder: Path, **changes: Any) -> None:
@@ -30,7 +45,7 @@ def reseal(folder: Path, **changes: Any) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
 
 
-def forged(artifact: Path, folder: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+def forged(artifact: Path, folder: Path, change: Change) -> Path:
     """A copy of an artifact with a changed graph, sealed anew."""
     copy = Path(shutil.copytree(artifact, folder / "forged"))
     model = onnx.load(copy / "encoder.onnx")
