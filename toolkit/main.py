@@ -130,7 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _usage(error: typer.TyperException, arguments: Sequence[str]) -> str:
     """Typer's message as ours: one line with the value, small first letter, and where to look."""
-    message = error.format_message().strip().rstrip(".").replace("Input should be", "should be")
+    message = error.format_message().strip().rstrip(".")
+    message = message.replace("Input should be", "should be").replace("Value error, ", "")
     context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
     given = [
         value

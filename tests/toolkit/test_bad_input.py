@@ -91,6 +91,10 @@ CASES: dict[str, tuple[Sequence[str], str]] = {
         "unknown torchvision model 'resnet19'; did you mean resnet1",
     ),
     "unknown network's cuts": (["cuts", "bundled:plain9"], "unknown bundled backbone 'plain9'"),
+    "unknown precision": (
+        ["export", "text.json", "--out", "new", "--precision", "int4"],
+        "invalid value for '--precision': 'int4' is not one of 'fp32', 'int8' (given: int4)",
+    ),
     "unknown accelerator": ([*SEARCH, "--accelerator", "tpu"], "'--accelerator'"),
     "unknown data": ([*SEARCH, "--data", "digit"], "unknown data source 'digit'; did you mean digits?"),
     "negative figure": ([*SEARCH, "--device", "negative.toml"], "memory_mb"),
